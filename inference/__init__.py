@@ -1,0 +1,90 @@
+"""Everything between a chat message and llama.cpp, usable without HTTP.
+
+    pool = Pool(prepare(load_config(), "qwen3-demo"), in_process=True)
+
+These names are the whole public face; `api` uses nothing else. No native code is loaded here:
+that happens in a worker.
+"""
+
+from inference.config import Bundled, Config, HubFile, LocalFile, Model, Source, load_config
+from inference.deployment import Deployment, prepare
+from inference.doctor import Check, examine
+from inference.fit import Plan, Wishes
+from inference.hub import installed, pull
+from inference.pool import Pool, PoolStatus
+from inference.types import (
+    BadModelFile,
+    BadRequest,
+    ConfigError,
+    ContextTooLong,
+    DoesNotFit,
+    DownloadError,
+    Finished,
+    FinishReason,
+    GenerationEvent,
+    GenerationRequest,
+    InferenceError,
+    Message,
+    ModelInfo,
+    NotReady,
+    Overloaded,
+    ReasoningDelta,
+    Role,
+    Sampling,
+    Started,
+    TextDelta,
+    Timings,
+    Tool,
+    ToolCall,
+    ToolCallDelta,
+    UnknownModel,
+    Usage,
+    WorkerLost,
+)
+
+__all__ = [
+    "BadModelFile",
+    "BadRequest",
+    "Bundled",
+    "Check",
+    "Config",
+    "ConfigError",
+    "ContextTooLong",
+    "Deployment",
+    "DoesNotFit",
+    "DownloadError",
+    "FinishReason",
+    "Finished",
+    "GenerationEvent",
+    "GenerationRequest",
+    "HubFile",
+    "InferenceError",
+    "LocalFile",
+    "Message",
+    "Model",
+    "ModelInfo",
+    "NotReady",
+    "Overloaded",
+    "Plan",
+    "Pool",
+    "PoolStatus",
+    "ReasoningDelta",
+    "Role",
+    "Sampling",
+    "Source",
+    "Started",
+    "TextDelta",
+    "Timings",
+    "Tool",
+    "ToolCall",
+    "ToolCallDelta",
+    "UnknownModel",
+    "Usage",
+    "Wishes",
+    "WorkerLost",
+    "examine",
+    "installed",
+    "load_config",
+    "prepare",
+    "pull",
+]

@@ -1,0 +1,84 @@
+"""Turns a request into sequences: template, tokens, length check.
+
+Runs on the worker's intake thread beside the step loop, so that a long prompt delays nobody's
+next token. Knows no scheduling and no sampling.
+"""
+
+import time
+from dataclasses import replace
+
+from inference.llama import Llama
+from inference.sequence import SamplingParams, Sequence, TextOut
+from inference.template import ChatTemplate
+from inference.types import BadRequest, ContextTooLong
+from inference.wire import Chat, Submit, Text, Tokens
+
+
+class Intake:
+    """Turns a `Submit` into sequences: template, tokens, length check."""
+
+    def __init__(self, llama: Llama) -> None:
+        self._llama = llama
+        self._template = (
+            ChatTemplate(llama.chat_template, llama.control_texts, llama.bos, llama.eos)
+            if llama.chat_template
+            else None
+        )
+
+    def sequences(self, submit: Submit) -> tuple[list[Sequence], bool]:
+        """The choices of a request, and whether they start inside a think block.
+
+        Raises BadRequest and ContextTooLong.
+        """
+        arrived = time.monotonic()
+        tokens, thinking = self._tokens(submit.prompt)
+        if not tokens:
+            raise BadRequest("the prompt is empty", "prompt")
+        if bad := next((t for t, _ in submit.sampling.logit_bias if not self._known(t)), None):
+            raise BadRequest(f"token {bad} is not in the vocabulary", "logit_bias")
+        context = self._llama.info.context
+        if len(tokens) >= context:
+            raise ContextTooLong(
+                f"This model's maximum context length is {context} tokens; "
+                f"your prompt has {len(tokens)} and leaves no room for an answer.",
+                "messages" if isinstance(submit.prompt, Chat) else "prompt",
+            )
+        limit = min(context, len(tokens) + (submit.max_tokens or context))
+        return [
+            Sequence(
+                id=submit.id,
+                index=index,
+                tokens=list(tokens),
+                limit=limit,
+                sampling=_choice(submit.sampling, index),
+                min_tokens=submit.min_tokens,
+                ignore_eos=submit.ignore_eos,
+                text=TextOut(submit.stop),
+                arrived=arrived,
+            )
+            for index in range(submit.n)
+        ], thinking
+
+    def _tokens(self, prompt: Chat | Text | Tokens) -> tuple[list[int], bool]:
+        match prompt:
+            case Tokens(ids):
+                if bad := next((t for t in ids if not self._known(t)), None):
+                    raise BadRequest(f"token {bad} is not in the vocabulary", "prompt")
+                return list(ids), False
+            case Text(text):
+                return self._llama.tokenize(text, special=True, begin=True), False
+            case Chat(messages, tools, kwargs):
+                if self._template is None:
+                    raise BadRequest("this model has no chat template; use completions", "messages")
+                rendered = self._template.render(messages, tools, kwargs)
+                tokens: list[int] = []
+                for segment in rendered.segments:
+                    tokens += self._llama.tokenize(segment.text, special=segment.special)
+                return tokens, rendered.thinking
+
+    def _known(self, token: int) -> bool:
+        return 0 <= token < self._llama.n_vocab
+
+
+def _choice(params: SamplingParams, index: int) -> SamplingParams:
+    return replace(params, seed=(params.seed + index) % 2**64) if index else params

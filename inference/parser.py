@@ -1,0 +1,120 @@
+"""Splits an answer into channels while it streams: content, reasoning, tool calls.
+
+Qwen3 writes `<think>...</think>` at the start of an answer and `<tool_call>{json}</tool_call>`
+(the Hermes format) in it. Law: however the text is cut, each channel's text is the same. A tool
+call that is not valid JSON stays what it is: text. Knows neither models nor HTTP.
+"""
+
+import json
+from dataclasses import dataclass
+
+from inference.holdback import Holdback
+
+_THINK, _END_THINK = "<think>", "</think>"
+_CALL, _END_CALL = "<tool_call>", "</tool_call>"
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """`arguments` is JSON text."""
+
+    name: str
+    arguments: str
+
+
+Piece = Text | Reasoning | Call
+
+
+class StreamParser:
+    """`feed` text as it comes, `finish` at the end; both give the pieces that are certain.
+
+    `thinking` says that the prompt already opened the think block, `tools` that a tool call may
+    come. White space around think blocks and tool calls belongs to neither side.
+    """
+
+    def __init__(self, *, thinking: bool, tools: bool) -> None:
+        self._text_markers = (_THINK, _CALL) if tools else (_THINK,)
+        self._channel: type[Text | Reasoning | Call] = Text
+        self._holdback = Holdback(self._text_markers)
+        self._said = False  # a think block can only come before anything else
+        self._strip = False  # drop white space until there is text
+        self._blank = ""  # white space that counts only if text follows
+        self._call = ""
+        if thinking:
+            self._switch(Reasoning, (_END_THINK,))
+
+    def feed(self, text: str) -> list[Piece]:
+        pieces: list[Piece] = []
+        while True:
+            released, marker = self._holdback.feed(text)
+            pieces += self._emit(released)
+            if marker is None:
+                return pieces
+            text = self._holdback.flush()
+            pieces += self._cross(marker)
+
+    def finish(self) -> list[Piece]:
+        """The end of the answer: what was held back is text after all."""
+        held = self._holdback.flush()
+        if self._channel is Call:
+            return [Text(_CALL + self._call + held)]
+        pieces = self._emit(held)
+        if self._channel is Text and self._blank and not self._strip:
+            pieces.append(Text(self._blank))
+        return pieces
+
+    def _emit(self, released: str) -> list[Piece]:
+        if self._channel is Call:
+            self._call += released
+            return []
+        text = self._blank + released
+        if self._strip:
+            text = text.lstrip()
+        body = text.rstrip()
+        self._blank = text[len(body) :]
+        if not body:
+            return []
+        self._said, self._strip = True, False
+        return [Reasoning(body) if self._channel is Reasoning else Text(body)]
+
+    def _cross(self, marker: str) -> list[Piece]:
+        match marker:
+            case "<think>" if self._said:
+                return self._emit(marker)
+            case "<think>":
+                self._switch(Reasoning, (_END_THINK,))
+            case "<tool_call>":
+                self._switch(Call, (_END_CALL,))
+            case "</think>":
+                self._switch(Text, self._text_markers)
+            case "</tool_call>":
+                call = self._call
+                self._switch(Text, self._text_markers)
+                return [_parse(call) or Text(_CALL + call + _END_CALL)]
+        return []
+
+    def _switch(self, channel: type[Text | Reasoning | Call], markers: tuple[str, ...]) -> None:
+        self._channel, self._holdback = channel, Holdback(markers)
+        self._said = self._strip = True
+        self._blank = self._call = ""
+
+
+def _parse(text: str) -> Call | None:
+    """A Hermes tool call: `{"name": ..., "arguments": {...}}`."""
+    try:
+        match json.loads(text):
+            case {"name": str(name), "arguments": dict(arguments)} if name:
+                return Call(name, json.dumps(arguments, ensure_ascii=False))
+    except ValueError:
+        pass
+    return None

@@ -1,0 +1,228 @@
+"""One worker process, seen from the API process: started, watched, restarted.
+
+Every request submitted ends in exactly one `Rejected` or in one `End` per choice; when the
+worker dies, its live requests are rejected with one clear sentence and a new worker is started,
+after a pause that doubles while it keeps dying. Holds no native code and knows no HTTP.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import Literal
+
+from inference.types import ModelInfo, WorkerLost
+from inference.wire import (
+    Accepted,
+    Cancel,
+    Delta,
+    End,
+    EngineConfig,
+    Load,
+    LoadFailed,
+    Ready,
+    Rejected,
+    Report,
+    Stats,
+    Step,
+    Submit,
+    frame,
+    receive,
+)
+
+State = Literal["loading", "ready", "restarting", "failed", "stopped"]
+Answer = Accepted | Rejected | Delta | End
+Answers = asyncio.Queue[Answer]
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 60.0  # seconds before a restart
+_LONGEST_END = 10.0  # seconds for a worker to finish its step; then it is killed
+_LOST = (
+    "The process that runs the model died before this answer was complete; "
+    "it is being restarted. Please try again."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Worker:
+    """A started worker: our end of its socket, and how it ends."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    ended: "asyncio.Task[str]"
+    pid: int | None
+
+
+class Replica:
+    """A model in a worker of its own. `in_process` runs the same worker loop on a thread."""
+
+    def __init__(self, config: EngineConfig, *, in_process: bool = False) -> None:
+        self._config = config
+        self._start_worker = _start_thread if in_process else _start_process
+        self._worker: _Worker | None = None
+        self._live: dict[int, Answers] = {}
+        self._supervisor: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
+        self.state: State = "loading"
+        self.detail = ""
+        self.info: ModelInfo | None = None
+        self.stats = Stats()
+        self.restarts = 0
+
+    @property
+    def pid(self) -> int | None:
+        """The worker's process id; None without a process."""
+        return self._worker.pid if self._worker else None
+
+    def start(self) -> None:
+        self._supervisor = asyncio.create_task(self._supervise())
+
+    async def close(self) -> None:
+        """End the worker; what is still live is rejected."""
+        self._become("stopped", "the server is shutting down")
+        worker = self._worker
+        if self._supervisor:
+            self._supervisor.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._supervisor
+        if worker:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(worker.ended, _LONGEST_END)
+
+    async def settled(self) -> State:
+        """Wait while the state is `loading`; the state then."""
+        while self.state == "loading":
+            self._changed.clear()
+            await self._changed.wait()
+        return self.state
+
+    def submit(self, command: Submit) -> Answers:
+        """Hand a request to the worker; its answers arrive in the queue.
+
+        Raises WorkerLost when there is no worker to take it.
+        """
+        if self.state != "ready" or self._worker is None:
+            raise WorkerLost("the model's worker is not running")
+        answers = self._live[command.id] = asyncio.Queue()
+        self._worker.writer.write(frame(command))
+        return answers
+
+    def finish(self, id: int, *, cancel: bool) -> None:
+        """Nobody waits for request `id` any more; `cancel` it in the model unless it has ended."""
+        self._live.pop(id, None)
+        if cancel and self._worker is not None:
+            self._worker.writer.write(frame(Cancel(id)))
+
+    async def _supervise(self) -> None:
+        pause = _FIRST_PAUSE
+        while self.state != "failed":
+            self._worker = await self._start_worker(self._config)
+            try:
+                if await self._attend(self._worker):
+                    pause = _FIRST_PAUSE
+                cause = await self._worker.ended
+            finally:
+                self._worker.writer.close()
+                self._worker = None
+                self._reject_all()
+            if self.info is None:
+                self._become("failed", self.detail or f"the worker died while loading: {cause}")
+                return
+            self._become("restarting", f"the worker died: {cause}")
+            self.restarts += 1
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _attend(self, worker: _Worker) -> bool:
+        """Pass on a worker's reports until it is gone; whether it ever got ready."""
+        worker.writer.write(frame(Load(self._config)))
+        was_ready = False
+        while (report := await receive(worker.reader)) is not None:
+            was_ready = was_ready or isinstance(report, Ready)
+            self._route(report)
+        return was_ready
+
+    def _route(self, report: Report) -> None:
+        match report:
+            case Step():
+                self.stats = report.stats
+                for delta in report.deltas:
+                    self._answer(delta)
+                for end in report.ends:
+                    self._answer(end)
+            case Accepted() | Rejected():
+                self._answer(report)
+            case Ready():
+                self.info = report.info
+                self._become("ready", "")
+            case LoadFailed():
+                self.detail = report.message
+
+    def _answer(self, answer: Answer) -> None:
+        if queue := self._live.get(answer.id):
+            queue.put_nowait(answer)
+
+    def _reject_all(self) -> None:
+        self.stats = Stats()
+        for id, queue in self._live.items():
+            queue.put_nowait(Rejected(id, WorkerLost.code, _LOST))
+        self._live.clear()
+
+    def _become(self, state: State, detail: str) -> None:
+        if self.state != "stopped":
+            self.state, self.detail = state, detail
+        self._changed.set()
+
+
+async def _start_process(config: EngineConfig) -> _Worker:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "inference.worker",
+            str(theirs.fileno()),
+            pass_fds=[theirs.fileno()],
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            env=os.environ | ({"CUDA_VISIBLE_DEVICES": config.gpu} if config.gpu else {}),
+            start_new_session=True,  # Ctrl-C is for the server, which then ends its workers
+        )
+    reader, writer = await asyncio.open_connection(sock=ours)
+    return _Worker(reader, writer, asyncio.create_task(_autopsy(process)), process.pid)
+
+
+async def _autopsy(process: asyncio.subprocess.Process) -> str:
+    """Wait for the end of a worker; how it ended, with its last words."""
+    assert process.stderr
+    lines: deque[bytes] = deque(maxlen=3)
+    try:
+        async for line in process.stderr:
+            lines.append(line)
+        code = await process.wait()
+    except asyncio.CancelledError:
+        process.kill()
+        raise
+    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    words = b" ".join(line.strip() for line in lines).decode(errors="replace")
+    return f"{how} {words}".strip()
+
+
+async def _start_thread(_: EngineConfig) -> _Worker:
+    from inference.worker import serve  # noqa: PLC0415  (brings llama.cpp into this process)
+
+    ours, theirs = socket.socketpair()
+    thread = threading.Thread(target=serve, args=(theirs,), daemon=True)
+    thread.start()
+
+    async def ended() -> str:
+        await asyncio.to_thread(thread.join)
+        return "its thread ended"
+
+    reader, writer = await asyncio.open_connection(sock=ours)
+    return _Worker(reader, writer, asyncio.create_task(ended()), os.getpid())

@@ -1,0 +1,113 @@
+"""One row of logits -> one token.
+
+The order is that of transformers and vLLM, for which model cards give their values: bias,
+penalties, temperature, top-k, top-p, min-p, draw. A draw depends on (seed, position) alone, so a
+sequence that is computed again continues as it would have. The vocabulary (151,936 rows) is only
+touched by numpy, and only its head is ever sorted.
+"""
+
+import hashlib
+import struct
+from collections.abc import Sequence as Ids
+
+import numpy as np
+import numpy.typing as npt
+
+from inference.sequence import SamplingParams
+
+Row = npt.NDArray[np.float32]
+
+_HEAD = 1024  # candidates sorted before the whole vocabulary is
+
+
+def adjust(row: Row, params: SamplingParams, tokens: list[int], prompt_len: int) -> None:
+    """Apply logit bias and penalties to `row`, shape (vocabulary,), in place.
+
+    The repetition penalty looks at prompt and answer, presence and frequency at the answer only
+    (arXiv:1909.05858 for the former; the latter two as in OpenAI's API reference).
+    """
+    for token, bias in params.logit_bias:
+        row[token] += bias
+    if params.repeat_penalty != 1.0:
+        seen = np.unique(np.asarray(tokens))
+        logits = row[seen]
+        factor = np.float32(params.repeat_penalty)
+        row[seen] = np.where(logits > 0, logits / factor, logits * factor)
+    if params.presence_penalty or params.frequency_penalty:
+        seen, counts = np.unique(
+            np.asarray(tokens[prompt_len:], dtype=np.int64), return_counts=True
+        )
+        row[seen] -= (params.presence_penalty + params.frequency_penalty * counts).astype(row.dtype)
+
+
+def needs_adjusting(params: SamplingParams) -> bool:
+    return bool(
+        params.logit_bias
+        or params.repeat_penalty != 1.0
+        or params.presence_penalty
+        or params.frequency_penalty
+    )
+
+
+def forbid(row: Row, tokens: Ids[int]) -> None:
+    """Make `tokens` impossible."""
+    row[list(tokens)] = -np.inf
+
+
+def draw(row: Row, params: SamplingParams, position: int) -> int:
+    """Sample a token from `row`, shape (vocabulary,); greedy where the temperature is 0."""
+    if params.temperature == 0.0 or params.top_k == 1:
+        return int(row.argmax())
+    ids, logits = _candidates(row, params)
+    weights = np.exp((logits - logits.max()).astype(np.float64) / params.temperature)
+    if params.min_p > 0.0:
+        weights[weights < params.min_p * weights.max()] = 0.0
+    totals = weights.cumsum()
+    choice = int(totals.searchsorted(uniform(params.seed, position) * totals[-1], side="right"))
+    choice = min(choice, len(ids) - 1)
+    return int(ids[choice])
+
+
+def uniform(seed: int, position: int) -> float:
+    """A number in [0, 1) fixed by its arguments: 53 bits of BLAKE2b."""
+    digest = hashlib.blake2b(struct.pack("<QQ", seed, position), digest_size=8).digest()
+    return float(int.from_bytes(digest, "little") >> 11) / float(1 << 53)
+
+
+def _candidates(row: Row, params: SamplingParams) -> tuple[npt.NDArray[np.int64], Row]:
+    """Ids and logits that survive top-k and top-p."""
+    if not 0 < params.top_k < len(row):
+        if params.top_p >= 1.0:
+            return np.arange(len(row)), row
+        return _nucleus(row, params)
+    ids, logits = _head(row, params.top_k)
+    if params.top_p < 1.0:
+        weights = np.exp((logits - logits[0]).astype(np.float64) / params.temperature)
+        keep = _reaching(weights, params.top_p * float(weights.sum()))
+        ids, logits = ids[:keep], logits[:keep]
+    return ids, logits
+
+
+def _nucleus(row: Row, params: SamplingParams) -> tuple[npt.NDArray[np.int64], Row]:
+    """Top-p over the whole vocabulary: the head is sorted first, everything only if it must be."""
+    top = row.max()
+    mass = np.exp((row - top) / np.float32(params.temperature)).sum(dtype=np.float64)
+    for size in (_HEAD, len(row)):
+        ids, logits = _head(row, size)
+        weights = np.exp((logits - top).astype(np.float64) / params.temperature)
+        keep = _reaching(weights, params.top_p * float(mass))
+        if keep < len(ids):
+            break
+    return ids[:keep], logits[:keep]
+
+
+def _head(row: Row, size: int) -> tuple[npt.NDArray[np.int64], Row]:
+    """Ids and logits of the `size` largest, in falling order."""
+    ids = np.argpartition(row, -size)[-size:] if size < len(row) else np.arange(len(row))
+    ids = ids[np.argsort(-row[ids], kind="stable")]
+    return ids, row[ids]
+
+
+def _reaching(weights: npt.NDArray[np.float64], mass: float) -> int:
+    """How many of the falling `weights` reach `mass` together; at least one."""
+    return min(int(weights.cumsum().searchsorted(mass)) + 1, len(weights))

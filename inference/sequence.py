@@ -1,0 +1,148 @@
+"""The nouns of one step: a sequence, a chunk of it, a plan, and what was sampled.
+
+A sequence has no phase. `0 <= cached <= computed <= len(tokens)` holds always, and a step lets
+`computed` catch up with `len(tokens)`: prefill, decoding and a replay are all this one rule.
+Knows neither llama.cpp nor how a plan is made.
+"""
+
+import codecs
+from dataclasses import dataclass, field
+
+from inference.holdback import Holdback
+from inference.types import FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """Resolved sampling: nothing is left unsaid. Neutral values switch a step off."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repeat_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    seed: int = 0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+
+
+class TextOut:
+    """Bytes of tokens -> text that can be shown: UTF-8 never split, stop strings never leaked."""
+
+    def __init__(self, stop: tuple[str, ...] = ()) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._holdback = Holdback(stop)
+
+    def feed(self, piece: bytes) -> tuple[str, bool]:
+        """Text to show now, and whether a stop string was met (and cut off)."""
+        text, marker = self._holdback.feed(self._decoder.decode(piece))
+        return text, marker is not None
+
+    def finish(self) -> str:
+        """The rest, when generation ended without a stop string."""
+        text, marker = self._holdback.feed(self._decoder.decode(b"", final=True))
+        return text if marker else text + self._holdback.flush()
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Sequence:
+    """One choice of one request on its way through the model.
+
+    `limit` is the length at which it ends; `slot` is the llama.cpp sequence id it runs in, -1
+    while it waits. Times are seconds on the worker's monotonic clock.
+    """
+
+    id: int
+    index: int = 0
+    tokens: list[int]
+    limit: int
+    sampling: SamplingParams = SamplingParams()
+    min_tokens: int = 0
+    ignore_eos: bool = False
+    text: TextOut = field(default_factory=TextOut)
+    arrived: float = 0.0
+    prompt_len: int = field(init=False)
+    slot: int = -1
+    cached: int = 0
+    computed: int = 0
+    admitted: float = 0.0
+    first_token: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.prompt_len = len(self.tokens)
+
+    @property
+    def pending(self) -> int:
+        """Tokens the model has not seen yet; 1 while decoding."""
+        return len(self.tokens) - self.computed
+
+    @property
+    def generated(self) -> int:
+        return len(self.tokens) - self.prompt_len
+
+    @property
+    def may_end(self) -> bool:
+        """Whether an end-of-text token may be sampled now."""
+        return not self.ignore_eos and self.generated >= self.min_tokens
+
+    def check(self) -> None:
+        assert 0 <= self.cached <= self.computed <= len(self.tokens) <= self.limit, self
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """`count` tokens of `seq` from position `start`; `sample` iff they reach its last token."""
+
+    seq: Sequence
+    start: int
+    count: int
+
+    @property
+    def sample(self) -> bool:
+        return self.start + self.count == len(self.seq.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Trim the KV cache of `slot` to its first `length` tokens."""
+
+    slot: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """What one step does: trims first, then decodes, then prefill chunks."""
+
+    keeps: tuple[Keep, ...] = ()
+    decodes: tuple[Chunk, ...] = ()
+    prefills: tuple[Chunk, ...] = ()
+
+    @property
+    def chunks(self) -> tuple[Chunk, ...]:
+        return self.decodes + self.prefills
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """The token that continues `seq`, its bytes, and whether it ends the text.
+
+    `fault` says why no token could be drawn (NaN logits); the sequence then fails alone.
+    """
+
+    seq: Sequence
+    token: int
+    piece: bytes
+    ends: bool = False
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a step gave a sequence: text to show, and how it ended if it did."""
+
+    seq: Sequence
+    text: str
+    reason: FinishReason | None = None
+    fault: str = ""

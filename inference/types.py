@@ -1,0 +1,219 @@
+"""The nouns that every room shares: what is asked, what is answered, what can go wrong.
+
+Plain frozen values without behaviour. This module imports nothing of the project and knows
+neither HTTP nor llama.cpp; no vendor's wire shape appears here.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant", "tool"]
+FinishReason = Literal["stop", "length", "tool_calls"]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A function the model wants called; `arguments` is JSON text."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Role
+    content: str
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function the model may call; `parameters` is a JSON schema."""
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Sampling wishes; `None` means "not said", so that defaults can be laid underneath."""
+
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repeat_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    seed: int | None = None
+    logit_bias: tuple[tuple[int, float], ...] | None = None
+
+    def over(self, defaults: "Sampling") -> "Sampling":
+        """These wishes, with `defaults` wherever nothing was said."""
+        unsaid = {
+            name: getattr(defaults, name) for name in self.__slots__ if getattr(self, name) is None
+        }
+        return replace(self, **unsaid)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationRequest:
+    """One request of one client, whatever dialect it arrived in.
+
+    Either `messages` (a chat, rendered by the model's template) or `prompt` (text or token ids,
+    taken as they are). `model=None` means the model that is served.
+    """
+
+    id: str
+    model: str | None = None
+    messages: tuple[Message, ...] = ()
+    prompt: str | tuple[int, ...] | None = None
+    tools: tuple[Tool, ...] = ()
+    thinking: bool | None = None
+    template_kwargs: dict[str, Any] = field(default_factory=dict)
+    sampling: Sampling = Sampling()
+    max_tokens: int | None = None
+    min_tokens: int = 0
+    ignore_eos: bool = False
+    stop: tuple[str, ...] = ()
+    n: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of one choice; `cached_tokens` of the prompt were not computed again."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds since the worker accepted the request: first token computed, last token computed."""
+
+    queued: float
+    first_token: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The request was accepted (an HTTP answer may begin); prompt length in tokens."""
+
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    index: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    index: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A whole tool call; `position` counts the calls of this choice from 0."""
+
+    index: int
+    position: int
+    call: ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end of choice `index`; every choice has exactly one."""
+
+    index: int
+    reason: FinishReason
+    usage: Usage
+    timings: Timings
+
+
+GenerationEvent = Started | TextDelta | ReasoningDelta | ToolCallDelta | Finished
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What the worker found in the weights it loaded; `context` is what one request may use."""
+
+    name: str
+    architecture: str
+    context: int
+    slots: int
+    vocabulary: int
+    parameters: int
+    size: int
+
+
+class InferenceError(Exception):
+    """Something a person should read: one sentence, and the field it is about if there is one."""
+
+    code = "internal_error"
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+
+
+class BadRequest(InferenceError):
+    code = "invalid_value"
+
+
+class ContextTooLong(InferenceError):
+    code = "context_length_exceeded"
+
+
+class UnknownModel(InferenceError):
+    code = "model_not_found"
+
+
+class Overloaded(InferenceError):
+    """The queue is full; try again after `retry_after` seconds."""
+
+    code = "queue_full"
+
+    def __init__(self, message: str, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class NotReady(InferenceError):
+    """No worker can take the request now: it is loading, restarting or shutting down."""
+
+    code = "not_ready"
+
+
+class WorkerLost(InferenceError):
+    code = "worker_lost"
+
+
+class ConfigError(InferenceError):
+    """A configuration file or a command line asks for something that cannot be."""
+
+    code = "config_error"
+
+
+class DownloadError(InferenceError):
+    code = "download_failed"
+
+
+class BadModelFile(InferenceError):
+    """A weights file that is missing, truncated or not a GGUF we can serve."""
+
+    code = "bad_model_file"
+
+
+class DoesNotFit(InferenceError):
+    """The model does not fit the memory of this box; the message says what would."""
+
+    code = "does_not_fit"

@@ -1,0 +1,209 @@
+"""Frames between the API process and a worker: msgpack, length-prefixed, typed, never pickle.
+
+`Command`s go to the worker, `Report`s come back. A frame is a 4-byte little-endian length and a
+msgpack body; what does not decode to one of these types is refused.
+"""
+
+import asyncio
+import contextlib
+import socket
+import struct
+import threading
+from typing import Any, Self
+
+import msgspec
+
+from inference.sequence import SamplingParams
+from inference.types import FinishReason, Message, ModelInfo, Tool
+
+MAX_FRAME = 32 << 20  # the largest accepted prompt, escaped, with room
+_LENGTH = struct.Struct("<I")
+
+
+class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a worker needs to load a model; `context` counts tokens over all slots.
+
+    `gpu` is the CUDA device to use, as CUDA_VISIBLE_DEVICES spells it; empty leaves it open.
+    `flash_attention=None` leaves the choice to llama.cpp. `unified` is the KV layout: one buffer
+    shared by all slots, or (default) one stream per slot. `joint` puts decodes and prefill
+    chunks in one `llama_decode` call.
+    """
+
+    name: str
+    path: str
+    context: int
+    slots: int
+    threads: int
+    gpu: str = ""
+    gpu_layers: int = 0
+    kv_type: str = "f16"
+    batch: int = 2048
+    ubatch: int = 512
+    chunk: int = 256
+    flash_attention: bool | None = None
+    unified: bool = False
+    joint: bool = False
+
+
+class Load(msgspec.Struct, tag=True):
+    config: EngineConfig
+
+
+class Chat(msgspec.Struct, tag=True):
+    """A conversation for the model's own template."""
+
+    messages: tuple[Message, ...]
+    tools: tuple[Tool, ...]
+    kwargs: dict[str, Any]
+
+
+class Text(msgspec.Struct, tag=True):
+    text: str
+
+
+class Tokens(msgspec.Struct, tag=True):
+    ids: tuple[int, ...]
+
+
+class Submit(msgspec.Struct, tag=True):
+    """Start `n` choices; sampling is resolved, choice i draws with `seed + i`."""
+
+    id: int
+    prompt: Chat | Text | Tokens
+    sampling: SamplingParams
+    max_tokens: int | None
+    min_tokens: int
+    ignore_eos: bool
+    stop: tuple[str, ...]
+    n: int
+
+
+class Cancel(msgspec.Struct, tag=True):
+    id: int
+
+
+class Stats(msgspec.Struct, array_like=True):
+    """Gauges now and totals since the worker started."""
+
+    waiting: int = 0
+    running: int = 0
+    cells: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class Ready(msgspec.Struct, tag=True):
+    info: ModelInfo
+
+
+class LoadFailed(msgspec.Struct, tag=True):
+    message: str
+
+
+class Accepted(msgspec.Struct, tag=True):
+    """Answer to `Submit`; `thinking` says that the prompt ends inside a think block."""
+
+    id: int
+    prompt_tokens: int
+    thinking: bool
+
+
+class Rejected(msgspec.Struct, tag=True):
+    """The end of a request that cannot be served: the code of an `InferenceError`."""
+
+    id: int
+    code: str
+    message: str
+    field: str | None = None
+
+
+class Delta(msgspec.Struct, array_like=True):
+    id: int
+    index: int
+    text: str
+
+
+class End(msgspec.Struct, array_like=True):
+    """The last of a choice. Seconds count from the worker's intake of the request."""
+
+    id: int
+    index: int
+    text: str
+    reason: FinishReason
+    completion_tokens: int
+    cached_tokens: int
+    queued: float
+    first_token: float
+    total: float
+
+
+class Step(msgspec.Struct, tag=True):
+    """What one step of the model gave everybody."""
+
+    deltas: list[Delta]
+    ends: list[End]
+    stats: Stats
+
+
+Command = Load | Submit | Cancel
+Report = Ready | LoadFailed | Accepted | Rejected | Step
+
+_encoder = msgspec.msgpack.Encoder()
+_commands = msgspec.msgpack.Decoder(Command)
+_reports = msgspec.msgpack.Decoder(Report)
+
+
+def frame(message: Command | Report) -> bytes:
+    """`message` as it goes over the wire."""
+    body = _encoder.encode(message)
+    return _LENGTH.pack(len(body)) + body
+
+
+class Channel:
+    """The worker's blocking end; `send` may be called from several threads."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._reader = sock.makefile("rb", buffering=1 << 16)
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._reader.close()
+        self._socket.close()
+
+    def send(self, report: Report) -> None:
+        """Write one report. Raises OSError when the other end is gone."""
+        data = frame(report)
+        with self._lock:
+            self._socket.sendall(data)
+
+    def receive(self) -> Command | None:
+        """The next command; None when the other end is gone."""
+        head = self._reader.read(_LENGTH.size)
+        if len(head) < _LENGTH.size:
+            return None
+        command: Command = _commands.decode(self._reader.read(_length(head)))
+        return command
+
+
+async def receive(reader: asyncio.StreamReader) -> Report | None:
+    """The next report of a worker; None when it is gone."""
+    try:
+        head = await reader.readexactly(_LENGTH.size)
+        report: Report = _reports.decode(await reader.readexactly(_length(head)))
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return None
+    return report
+
+
+def _length(head: bytes) -> int:
+    length: int = _LENGTH.unpack(head)[0]
+    if length > MAX_FRAME:
+        raise ValueError(f"a frame of {length} bytes is over the limit of {MAX_FRAME}")
+    return length

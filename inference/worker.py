@@ -1,0 +1,171 @@
+"""The worker: one model, one intake thread, one step loop. Runs as a child process.
+
+Started as `python -m inference.worker FD` with a socket at that descriptor, or on a thread of
+the same process with a socket of its own; the frames are the same. The worker ends when the
+other end of its socket does. Knows nothing of HTTP.
+"""
+
+import contextlib
+import queue
+import socket
+import sys
+import threading
+import time
+
+from inference.engine import Engine
+from inference.intake import Intake
+from inference.llama import Llama, Log
+from inference.scheduler import Scheduler
+from inference.sequence import Chunk, Progress, Sequence, StepPlan
+from inference.types import InferenceError
+from inference.wire import (
+    Accepted,
+    Cancel,
+    Channel,
+    Delta,
+    End,
+    EngineConfig,
+    Load,
+    LoadFailed,
+    Ready,
+    Rejected,
+    Stats,
+    Step,
+    Submit,
+)
+
+
+class Inbox:
+    """Commands for the step loop, left by the intake thread. `None` means: stop."""
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[list[Sequence] | Cancel | None] = queue.SimpleQueue()
+        self.put = self._queue.put
+
+    def take(self, *, block: bool) -> list[list[Sequence] | Cancel] | None:
+        """All commands there are; waits for one if `block`. None when the worker shall end."""
+        commands: list[list[Sequence] | Cancel] = []
+        try:
+            while (command := self._queue.get(block and not commands)) is not None:
+                commands.append(command)
+        except queue.Empty:
+            return commands
+        return None
+
+
+def run(engine: Engine, scheduler: Scheduler, inbox: Inbox, channel: Channel) -> None:
+    """The loop: commands, plan, step, commit, send."""
+    while (commands := inbox.take(block=scheduler.idle)) is not None:
+        for command in commands:
+            match command:
+                case Cancel(id):
+                    scheduler.cancel(id)
+                case sequences:
+                    scheduler.add(sequences)
+        plan = scheduler.plan(time.monotonic())
+        sampled = engine.step(plan)
+        report(channel, scheduler.commit(plan, sampled, time.monotonic()), scheduler)
+
+
+def report(channel: Channel, progress: list[Progress], scheduler: Scheduler) -> None:
+    """Send what a step gave; faults go as the request's error."""
+    now = time.monotonic()
+    deltas = [Delta(p.seq.id, p.seq.index, p.text) for p in progress if p.text and not p.reason]
+    ends = [_end(p, now) for p in progress if p.reason]
+    for failed in (p for p in progress if p.fault):
+        scheduler.cancel(failed.seq.id)
+        channel.send(Rejected(failed.seq.id, "numerical_error", failed.fault))
+    channel.send(Step(deltas, ends, _stats(scheduler)))
+
+
+def _stats(scheduler: Scheduler) -> Stats:
+    totals = scheduler.counters
+    return Stats(
+        waiting=len(scheduler.waiting),
+        running=len(scheduler.running),
+        cells=scheduler.cells,
+        prompt_tokens=totals.prompt_tokens,
+        cached_tokens=totals.cached_tokens,
+        completion_tokens=totals.completion_tokens,
+    )
+
+
+def _end(progress: Progress, now: float) -> End:
+    seq = progress.seq
+    assert progress.reason
+    return End(
+        id=seq.id,
+        index=seq.index,
+        text=progress.text,
+        reason=progress.reason,
+        completion_tokens=seq.generated,
+        cached_tokens=seq.cached,
+        queued=seq.admitted - seq.arrived,
+        first_token=seq.first_token - seq.arrived,
+        total=now - seq.arrived,
+    )
+
+
+def receive(channel: Channel, intake: Intake, inbox: Inbox) -> None:
+    """The intake thread: every `Submit` is answered, in order; the end of the socket stops all."""
+    with contextlib.suppress(OSError):
+        while (command := channel.receive()) is not None:
+            match command:
+                case Submit():
+                    _admit(command, channel, intake, inbox)
+                case Cancel():
+                    inbox.put(command)
+    inbox.put(None)
+
+
+def _admit(submit: Submit, channel: Channel, intake: Intake, inbox: Inbox) -> None:
+    try:
+        sequences, thinking = intake.sequences(submit)
+    except InferenceError as error:
+        channel.send(Rejected(submit.id, error.code, error.message, error.field))
+        return
+    channel.send(Accepted(submit.id, len(sequences[0].tokens), thinking))
+    inbox.put(sequences)
+
+
+def prove(engine: Engine, llama: Llama) -> None:
+    """One decode before anybody waits for it: a wrong native build dies here and now."""
+    tokens = llama.tokenize("a", special=False)
+    seq = Sequence(tokens=tokens, id=0, limit=len(tokens) + 1, slot=0)
+    engine.step(StepPlan(prefills=(Chunk(seq, 0, len(tokens)),)))
+    llama.keep(0, 0)
+
+
+def load(config: EngineConfig) -> tuple[Llama, Engine, Scheduler]:
+    """A model ready to serve. Raises BadModelFile and DoesNotFit."""
+    llama = Llama(config, Log())
+    engine = Engine(llama, joint=config.joint)
+    prove(engine, llama)
+    return llama, engine, Scheduler(config.slots, config.batch, config.chunk)
+
+
+def serve(sock: socket.socket) -> None:
+    """Run a worker on `sock` until its other end closes."""
+    with Channel(sock) as channel:
+        command = channel.receive()
+        if isinstance(command, Load):
+            _serve(command.config, channel)
+
+
+def _serve(config: EngineConfig, channel: Channel) -> None:
+    try:
+        llama, engine, scheduler = load(config)
+        intake = Intake(llama)
+    except InferenceError as error:
+        channel.send(LoadFailed(error.message))
+        return
+    inbox = Inbox()
+    threading.Thread(target=receive, args=(channel, intake, inbox), daemon=True).start()
+    channel.send(Ready(llama.info))
+    with contextlib.suppress(OSError):  # the other end is gone, and everybody who waited
+        run(engine, scheduler, inbox, channel)
+    llama.close()
+
+
+if __name__ == "__main__":
+    serve(socket.socket(fileno=int(sys.argv[1])))

@@ -1,0 +1,72 @@
+"""The stream parser: channels do not depend on how the text was cut."""
+
+import pytest
+
+from inference.parser import Call, Piece, Reasoning, StreamParser, Text
+
+CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Oslo"}}\n</tool_call>'
+WEATHER = Call("weather", '{"city": "Oslo"}')
+
+SAMPLES: list[tuple[str, list[Piece]]] = [
+    ("Hello there.", [Text("Hello there.")]),
+    ("  kept\n", [Text("  kept\n")]),
+    ("<think>\nhm\n\nwell\n</think>\n\nYes.", [Reasoning("hm\n\nwell"), Text("Yes.")]),
+    ("<think>\n\n</think>\n\nYes.", [Text("Yes.")]),
+    ("\n<think>cut off", [Reasoning("cut off")]),
+    ("The <think> tag", [Text("The <think> tag")]),
+    ("<think>a</think>b <think> c", [Reasoning("a"), Text("b <think> c")]),
+    (CALL, [WEATHER]),
+    (f"Let me see.\n{CALL}\n{CALL}", [Text("Let me see."), WEATHER, WEATHER]),
+    (f"<think>\nlook\n</think>\n\n{CALL}", [Reasoning("look"), WEATHER]),
+    ("<tool_call>\nnot json\n</tool_call>", [Text("<tool_call>\nnot json\n</tool_call>")]),
+    ('<tool_call>{"name": 3}</tool_call>', [Text('<tool_call>{"name": 3}</tool_call>')]),
+    ("<tool_call>{never closed", [Text("<tool_call>{never closed")]),
+    ("a < b </think c", [Text("a < b </think c")]),
+]
+
+
+def parse(parts: list[str], *, thinking: bool = False, tools: bool = True) -> list[Piece]:
+    parser = StreamParser(thinking=thinking, tools=tools)
+    pieces = [piece for part in parts for piece in parser.feed(part)]
+    return joined(pieces + parser.finish())
+
+
+def joined(pieces: list[Piece]) -> list[Piece]:
+    """Neighbours of one channel as one piece."""
+    result: list[Piece] = []
+    for piece in pieces:
+        match result[-1:], piece:
+            case [[Text(before)], Text(text)]:
+                result[-1] = Text(before + text)
+            case [[Reasoning(before)], Reasoning(text)]:
+                result[-1] = Reasoning(before + text)
+            case _:
+                result.append(piece)
+    return result
+
+
+@pytest.mark.parametrize(("text", "expected"), SAMPLES)
+def test_every_way_to_cut_a_text_in_three_gives_the_same_channels(text, expected):
+    for first in range(len(text) + 1):
+        for second in range(first, len(text) + 1):
+            assert parse([text[:first], text[first:second], text[second:]]) == expected
+
+
+@pytest.mark.parametrize(("text", "expected"), SAMPLES)
+def test_one_character_at_a_time_gives_the_same_channels(text, expected):
+    assert parse(list(text)) == expected
+
+
+def test_a_prompt_that_opened_the_think_block_starts_in_reasoning():
+    assert parse(["hm</think>\nYes"], thinking=True) == [Reasoning("hm"), Text("Yes")]
+
+
+def test_without_tools_a_tool_call_is_text():
+    assert parse([CALL], tools=False) == [Text(CALL)]
+
+
+def test_text_flows_before_the_answer_is_complete():
+    parser = StreamParser(thinking=False, tools=True)
+    assert parser.feed("Hello") == [Text("Hello")]
+    assert parser.feed(" <to") == []
+    assert parser.feed("wer>") == [Text(" <tower>")]

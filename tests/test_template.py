@@ -1,0 +1,85 @@
+"""Chat templates: sandboxed, faithful, and deaf to control tokens in user text."""
+
+import pytest
+
+from inference.template import ChatTemplate
+from inference.types import BadModelFile, BadRequest, Message, Tool
+
+CONTROLS = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
+CHATML = """
+{%- for m in messages %}
+<|im_start|>{{ m.role }}
+{{ m.content }}<|im_end|>
+{% endfor %}
+{%- if tools %}{{ tools | tojson }}{% endif %}
+{%- if add_generation_prompt %}<|im_start|>assistant
+{% if enable_thinking is defined and not enable_thinking %}<think>
+
+</think>
+
+{% endif %}{% endif %}"""
+
+
+def template(source: str = CHATML) -> ChatTemplate:
+    return ChatTemplate(source, CONTROLS, "", "<|im_end|>")
+
+
+def user(text: str) -> tuple[Message, ...]:
+    return (Message("user", text),)
+
+
+def test_a_plain_conversation_is_one_segment_with_its_control_tokens():
+    [segment] = template().render(user("hi"), (), {}).segments
+    assert segment.special
+    assert segment.text == "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_a_control_token_in_user_text_is_only_text(control):
+    segments = template().render(user(f"a{control}b"), (), {}).segments
+    assert [s.text for s in segments if not s.special] == [control]
+    assert "".join(s.text for s in segments).startswith(f"<|im_start|>user\na{control}b")
+
+
+def test_control_tokens_in_tools_are_only_text():
+    tool = Tool("f", "<|im_end|>", {"<|im_start|>": 1})
+    segments = template().render(user("hi"), (tool,), {}).segments
+    assert [s.text for s in segments if not s.special] == ["<|im_end|>", "<|im_start|>"]
+
+
+def test_the_marker_that_keeps_texts_apart_cannot_be_smuggled_in():
+    segments = template().render(user("<\ufdd0|im_end|>"), (), {}).segments
+    assert "".join(s.text for s in segments).count("<\ufffd|im_end|>") == 1
+
+
+def test_tools_are_written_as_transformers_writes_them():
+    tool = Tool("sök", "a < b & c", {"type": "object"})
+    text = template().render(user("hi"), (tool,), {}).segments[0].text
+    assert '"name": "sök", "description": "a < b & c"' in text
+
+
+def test_thinking_is_a_switch_and_an_open_think_block_is_noticed():
+    off = template().render(user("hi"), (), {"enable_thinking": False})
+    assert off.segments[0].text.endswith("<think>\n\n</think>\n\n")
+    assert not off.thinking
+    assert template(CHATML + "<think>\n").render(user("hi"), (), {}).thinking
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ ''.__class__.__mro__ }}",
+        "{{ messages.append(1) }}",
+        "{{ raise_exception('roles must alternate') }}",
+        "{{ 1 / 0 }}",
+        "{{ messages[99].content }}",
+    ],
+)
+def test_a_template_that_refuses_or_misbehaves_is_a_bad_request(source):
+    with pytest.raises(BadRequest, match="chat template"):
+        template(source).render(user("hi"), (), {})
+
+
+def test_a_template_that_does_not_compile_is_a_bad_model_file():
+    with pytest.raises(BadModelFile, match="does not compile"):
+        template("{% for %}")
