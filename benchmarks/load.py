@@ -59,7 +59,9 @@ async def ask(client: httpx.AsyncClient, url: str, prompt: list[int], answer: in
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-    sent, chunks, usage = time.perf_counter(), [], {}
+    sent = time.perf_counter()
+    chunks: list[float] = []
+    usage: dict[str, Any] = {}
     async with client.stream("POST", f"{url}/v1/completions", json=body) as response:
         response.raise_for_status()
         async for line in response.aiter_lines():

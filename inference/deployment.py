@@ -4,6 +4,7 @@ Settings meet here and nowhere else: the command line goes over models.yaml, and
 is what fits this box.
 """
 
+import importlib.util
 import os
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -11,10 +12,10 @@ from pathlib import Path
 import psutil
 
 from inference.config import Config, Model
-from inference.fit import Plan, Wishes, plan
+from inference.fit import NO_WISHES, Plan, Wishes, plan
 from inference.gguf_header import read_header
 from inference.hub import resolve
-from inference.memory import read_memory
+from inference.memory import Memory, read_memory
 from inference.wire import EngineConfig
 
 
@@ -30,7 +31,7 @@ class Deployment:
 def prepare(
     config: Config,
     name: str | None = None,
-    wishes: Wishes = Wishes(),
+    wishes: Wishes = NO_WISHES,
     threads: int | None = None,
 ) -> Deployment:
     """Find the weights of model `name` and plan how they are loaded.
@@ -39,8 +40,19 @@ def prepare(
     """
     model = config.find(name)
     path = resolve(model.source)
-    planned = plan(read_header(path), read_memory(), _over(wishes, model))
+    planned = plan(read_header(path), _memory(), _over(wishes, model))
     return Deployment(model, planned, _engine(model, path, planned, threads))
+
+
+def _memory() -> Memory:
+    """This box's memory, without GPUs where llama.cpp was built without CUDA."""
+    memory = read_memory()
+    llama_cpp = importlib.util.find_spec("llama_cpp")
+    if memory.gpus and llama_cpp and llama_cpp.origin:
+        libraries = Path(llama_cpp.origin).parent / "lib"
+        if not any(libraries.glob("*ggml-cuda*")):
+            return replace(memory, gpus=())
+    return memory
 
 
 def _over(wishes: Wishes, model: Model) -> Wishes:

@@ -1,0 +1,1 @@
+"""Measuring tools; nothing here is part of the server."""

@@ -1,0 +1,51 @@
+"""Builds llama.cpp's own server, the peer to measure against, from the very source and with the
+very flags of the llama.cpp in `.venv`.
+
+`python -m benchmarks.llama_server FOLDER` leaves FOLDER/bin/llama-server (and llama-batched-bench).
+Needs cmake; takes about five minutes on two cores.
+"""
+
+import json
+import subprocess
+import sys
+import tarfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+TARGETS = ("llama-server", "llama-batched-bench")
+_OWN_FLAGS = ("-DLLAMA_CURL=OFF", "-DLLAMA_OPENSSL=OFF", "-DLLAMA_BUILD_TESTS=OFF")
+
+
+def fetch(folder: Path) -> Path:
+    """The source of the installed llama-cpp-python, unpacked below `folder`."""
+    release = version("llama-cpp-python")
+    pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:"]
+    subprocess.run([*pip, f"llama-cpp-python=={release}", "-d", str(folder)], check=True)
+    [archive] = folder.glob(f"*{release}.tar.gz")
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, filter="data")
+    return archive.with_suffix("").with_suffix("") / "vendor" / "llama.cpp"
+
+
+def flags() -> list[str]:
+    """The cmake flags that built the llama.cpp in this environment."""
+    record = json.loads((Path(sys.prefix) / "onebox-setup.json").read_text())
+    return [str(flag) for flag in record["llama"]["flags"]]
+
+
+def main(folder: Annotated[Path, typer.Argument(help="Where to build, about 1 GB")]) -> None:
+    """Build llama-server with the flags of this environment's llama.cpp."""
+    folder.mkdir(parents=True, exist_ok=True)
+    source = fetch(folder)
+    build = ["cmake", "--build", str(folder), "--parallel", "--target", *TARGETS]
+    configure = ["cmake", "-S", str(source), "-B", str(folder), "-DCMAKE_BUILD_TYPE=Release"]
+    subprocess.run([*configure, *_OWN_FLAGS, *flags()], check=True)
+    subprocess.run(build, check=True)
+    typer.echo(f"{folder}/bin/llama-server is ready.")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,142 @@
+"""What the header of a GGUF file says about its model: dimensions, quantisation, chat template.
+
+Also what follows from the dimensions alone: bytes of weights, and of keys and values per token.
+This module knows the names of the metadata keys; it knows neither llama.cpp nor how much memory
+there is. A mixture of experts says so through its expert figures.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from inference.gguf_format import Array, GgufFile, TensorInfo, damaged, printable, read
+from inference.types import BadModelFile
+
+KvType = Literal["f16", "q8_0"]
+KV_TYPES: tuple[KvType, ...] = get_args(KvType)
+
+MAX_FIGURE = 1 << 24  # of anything a model counts: layers, heads, tokens
+MAX_LAYERS = 512  # of llama.cpp
+UNKNOWN_QUANT = 1024
+
+# general.file_type -> the label people know (llama.h, llama_ftype).
+QUANTS = {
+    0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K",
+    11: "Q3_K_S", 12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S",
+    17: "Q5_K_M", 18: "Q6_K", 19: "IQ2_XXS", 20: "IQ2_XS", 21: "Q2_K_S", 22: "IQ3_XS",
+    23: "IQ3_XXS", 24: "IQ1_S", 25: "IQ4_NL", 26: "IQ3_S", 27: "IQ3_M", 28: "IQ2_S", 29: "IQ2_M",
+    30: "IQ4_XS", 31: "IQ1_M", 32: "BF16", 36: "TQ1_0", 37: "TQ2_0", 38: "MXFP4", 39: "NVFP4",
+    40: "Q1_0",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GgufHeader:
+    """What a GGUF header says; sizes in bytes, lengths in tokens or elements.
+
+    `quant` is the label of the file type ("Q4_K_M"), `context` the length the model was trained
+    for; the expert figures are 0 for a dense model.
+    """
+
+    path: Path
+    size: int
+    architecture: str
+    name: str
+    quant: str
+    layers: int
+    embedding: int
+    feed_forward: int
+    heads: int
+    kv_heads: int
+    key_size: int
+    value_size: int
+    vocabulary: int
+    context: int
+    experts: int
+    experts_used: int
+    expert_feed_forward: int
+    chat_template: str | None
+    tensors: tuple[TensorInfo, ...]
+
+    @property
+    def parameters(self) -> int:
+        return sum(math.prod(tensor.dims) for tensor in self.tensors)
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(tensor.bytes for tensor in self.tensors)
+
+    def kv_bytes_per_token(self, kv_type: KvType) -> int:
+        """Keys and values of one token over all layers; q8_0 stores 32 numbers in 34 bytes."""
+        numbers = self.layers * self.kv_heads * (self.key_size + self.value_size)
+        return numbers * 34 // 32 if kv_type == "q8_0" else numbers * 2
+
+
+def read_header(path: Path) -> GgufHeader:
+    """What the GGUF file at `path` says about its model; all its tensors are inside the file.
+
+    Raises `BadModelFile` with one sentence when the file cannot be read, is truncated or damaged,
+    or is no language model.
+    """
+    file = read(path)
+    if _number(file, "split.count", 1) > 1:
+        raise BadModelFile(
+            f"{path} is one part of a split model; merge the parts with llama-gguf-split first."
+        )
+    own = _text(file, "general.architecture") + "."
+    embedding = _number(file, own + "embedding_length")
+    heads = _number(file, own + "attention.head_count")
+    key_size = _number(file, own + "attention.key_length", embedding // heads)
+    return GgufHeader(
+        path=path,
+        size=file.size,
+        architecture=own[:-1],
+        name=_text(file, "general.name") or path.stem,
+        quant=QUANTS.get(_number(file, "general.file_type", UNKNOWN_QUANT, least=0), "unknown"),
+        layers=_number(file, own + "block_count", most=MAX_LAYERS),
+        embedding=embedding,
+        feed_forward=_number(file, own + "feed_forward_length", 0, least=0),
+        heads=heads,
+        kv_heads=_number(file, own + "attention.head_count_kv", heads),
+        key_size=key_size,
+        value_size=_number(file, own + "attention.value_length", key_size),
+        vocabulary=_vocabulary(file),
+        context=_number(file, own + "context_length"),
+        experts=_number(file, own + "expert_count", 0, least=0),
+        experts_used=_number(file, own + "expert_used_count", 0, least=0),
+        expert_feed_forward=_number(file, own + "expert_feed_forward_length", 0, least=0),
+        chat_template=_template(file),
+        tensors=file.tensors,
+    )
+
+
+def _text(file: GgufFile, key: str) -> str:
+    value = file.metadata.get(key)
+    return printable(value) if isinstance(value, str) else ""
+
+
+def _template(file: GgufFile) -> str | None:
+    value = file.metadata.get("tokenizer.chat_template")
+    return value if isinstance(value, str) else None
+
+
+def _vocabulary(file: GgufFile) -> int:
+    tokens = file.metadata.get("tokenizer.ggml.tokens")
+    if not isinstance(tokens, Array) or not tokens.length:
+        raise damaged(file.path, "it has no list of tokens")
+    return tokens.length
+
+
+def _number(
+    file: GgufFile, key: str, default: int | None = None, least: int = 1, most: int = MAX_FIGURE
+) -> int:
+    """A whole number of the metadata, or the largest where each layer has its own."""
+    value = file.metadata.get(key, default)
+    if value is None:
+        raise damaged(file.path, f"it does not say {key!r}")
+    values = value.values if isinstance(value, Array) else (value,)
+    numbers = [number for number in values if isinstance(number, int)]
+    if len(numbers) < len(values) or not least <= max(numbers, default=-1) <= most:
+        raise damaged(file.path, f"its {key!r} is not a number it can be")
+    return max(numbers)

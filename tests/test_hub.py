@@ -1,0 +1,240 @@
+"""Weights arrive whole or not at all: the real hub client against a hub on 127.0.0.1."""
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from huggingface_hub import close_session, hf_hub_download
+
+from inference.config import Bundled, HubFile, LocalFile
+from inference.hub import installed, pull, resolve
+from inference.types import BadModelFile, DownloadError
+from tests.hub_stand_in import COMMIT, REPO, HubStandIn, hub_stand_in
+
+SOURCE = HubFile("weights:Q8_0", REPO, "weights-Q8_0.gguf")
+CHUNK = 10 * 2**20  # the hub's client writes in chunks of this size
+SMALL = random.Random(1).randbytes(100_000)
+LARGE = random.Random(2).randbytes(CHUNK * 5 // 2)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubStandIn]:
+    with hub_stand_in(SMALL) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+        monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        yield hub
+        close_session()
+
+
+def ignore(here: int, size: int) -> None:
+    pass
+
+
+def partial_file(home: Path) -> Path:
+    [part] = home.rglob("*.incomplete")
+    return part
+
+
+def refused(source: HubFile = SOURCE) -> str:
+    """The sentence with which `source` is refused; it is then not installed."""
+    with pytest.raises(DownloadError) as caught:
+        pull(source, ignore)
+    assert not installed(source)
+    assert "\n" not in caught.value.message
+    return caught.value.message
+
+
+def test_a_pulled_file_is_whole_verified_and_in_the_hubs_own_cache(
+    hub: HubStandIn, tmp_path: Path
+) -> None:
+    seen: list[tuple[int, int]] = []
+    path = pull(SOURCE, lambda here, size: seen.append((here, size)))
+    assert path.read_bytes() == SMALL
+    assert path == resolve(SOURCE)
+    assert path.is_relative_to(tmp_path / "hf" / "hub" / "models--org--weights-GGUF")
+    assert path == Path(
+        hf_hub_download(REPO, SOURCE.file, cache_dir=tmp_path / "hf" / "hub", local_files_only=True)
+    )
+    assert seen[-1] == (len(SMALL), len(SMALL))
+    assert not list(tmp_path.rglob("*.incomplete"))
+
+
+def test_what_is_not_here_is_refused_with_the_command_that_brings_it(hub: HubStandIn) -> None:
+    assert not installed(SOURCE)
+    with pytest.raises(DownloadError, match="onebox pull weights:Q8_0"):
+        resolve(SOURCE)
+
+
+def test_an_interrupted_pull_fetches_only_the_rest(hub: HubStandIn, tmp_path: Path) -> None:
+    hub.content = LARGE
+    hub.cut_at = CHUNK + 1000
+    assert "interrupted" in refused()
+    kept = partial_file(tmp_path).stat().st_size
+    assert kept == CHUNK
+    hub.recover()
+    hub.sent = 0
+    seen: list[int] = []
+    assert pull(SOURCE, lambda here, _: seen.append(here)).read_bytes() == LARGE
+    assert hub.sent == len(LARGE) - kept
+    assert seen[0] > kept
+    assert seen[-1] == len(LARGE)
+
+
+def test_a_killed_pull_fetches_only_the_rest(hub: HubStandIn, tmp_path: Path) -> None:
+    hub.content = LARGE
+    hub.stall_at = 2 * CHUNK + 1000
+    script = (
+        "from inference.config import HubFile; from inference.hub import pull\n"
+        f"pull({SOURCE!r}, lambda here, size: print(here, flush=True))"
+    )
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        child.stdout.readline()  # the second chunk came, so the first is on the disk
+        child.kill()
+    assert not installed(SOURCE)
+    kept = partial_file(tmp_path).stat().st_size
+    assert kept >= CHUNK
+    hub.recover()
+    hub.sent = 0
+    assert pull(SOURCE, ignore).read_bytes() == LARGE
+    assert hub.sent == len(LARGE) - kept
+
+
+def test_a_server_without_ranges_sends_everything_again(hub: HubStandIn, tmp_path: Path) -> None:
+    hub.content = LARGE
+    hub.cut_at = CHUNK + 1000
+    refused()
+    hub.recover()
+    hub.ignores_ranges = True
+    seen: list[int] = []
+    assert pull(SOURCE, lambda here, _: seen.append(here)).read_bytes() == LARGE
+    assert seen[-1] == len(LARGE)
+
+
+@pytest.mark.parametrize("leftover", [SMALL, SMALL[:-1], SMALL + b"more"])
+def test_any_leftover_of_an_earlier_attempt_is_made_whole(
+    hub: HubStandIn, tmp_path: Path, leftover: bytes
+) -> None:
+    blobs = tmp_path / "hf" / "hub" / "models--org--weights-GGUF" / "blobs"
+    blobs.mkdir(parents=True)
+    (blobs / f"{hub.sha256}.incomplete").write_bytes(leftover)
+    assert pull(SOURCE, ignore).read_bytes() == SMALL
+
+
+def test_wrong_bytes_are_deleted_and_never_installed(hub: HubStandIn, tmp_path: Path) -> None:
+    hub.wrong_bytes = True
+    assert "SHA-256" in refused()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size]
+    hub.recover()
+    assert pull(SOURCE, ignore).read_bytes() == SMALL
+
+
+def test_a_file_that_changed_is_refused_until_a_pull_repairs_it(hub: HubStandIn) -> None:
+    path = pull(SOURCE, ignore)
+    with path.open("r+b") as file:
+        file.write(bytes([SMALL[0] ^ 1]))
+    assert not installed(SOURCE)
+    assert pull(SOURCE, ignore).read_bytes() == SMALL
+
+
+def test_another_programs_download_counts_once_it_is_verified(
+    hub: HubStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "hf" / "hub"
+    hf_hub_download(REPO, SOURCE.file, cache_dir=cache, endpoint=hub.url)
+    assert not installed(SOURCE)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    pull(SOURCE, ignore)
+    assert installed(SOURCE)
+
+
+def test_two_pulls_at_once_share_one_download(hub: HubStandIn) -> None:
+    with ThreadPoolExecutor() as threads:
+        paths = list(threads.map(lambda _: pull(SOURCE, ignore), range(2)))
+    assert paths == [resolve(SOURCE)] * 2
+    assert hub.sent == len(SMALL)
+
+
+def test_a_token_opens_a_gated_repository_and_stays_at_the_hub(
+    hub: HubStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.token = "let-me-in"
+    assert "HF_TOKEN" in refused()
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    assert pull(SOURCE, ignore).read_bytes() == SMALL
+    assert hub.tokens_at_the_cdn == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"repo": "org/other"}, "no repository org/other"),
+        ({"file": "other.gguf"}, "no file other.gguf"),
+        ({"revision": "v9"}, "no revision v9"),
+        ({"sha256": "0" * 64}, "Nothing was downloaded"),
+    ],
+)
+def test_what_the_hub_does_not_have_is_named(
+    hub: HubStandIn, change: dict[str, str], words: str
+) -> None:
+    assert words in refused(replace(SOURCE, **change))
+    assert hub.sent == 0
+
+
+def test_a_hub_that_cannot_be_reached_is_named(
+    hub: HubStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    assert "http://127.0.0.1:1 cannot be reached" in refused()
+
+
+def test_a_server_that_is_no_hub_is_named(hub: HubStandIn) -> None:
+    hub.announces_nothing = True
+    assert "HF_ENDPOINT" in refused()
+
+
+def test_a_file_larger_than_the_free_space_is_not_begun(hub: HubStandIn) -> None:
+    hub.announced_size = 10**18
+    assert "1000000000.0 GB more" in refused()
+    assert hub.sent == 0
+
+
+def test_a_cache_that_cannot_be_written_is_named(hub: HubStandIn, tmp_path: Path) -> None:
+    (tmp_path / "hf").write_text("a file where a folder belongs")
+    assert f"cannot be stored in {tmp_path / 'hf' / 'hub'}" in refused()
+
+
+def test_a_pinned_commit_is_found_again_without_the_hub(
+    hub: HubStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pinned = replace(SOURCE, revision=COMMIT, sha256=hub.sha256)
+    pull(pinned, ignore)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    assert pull(pinned, ignore) == resolve(pinned)
+    assert not installed(replace(pinned, sha256="0" * 64))
+
+
+def test_a_local_file_is_itself(tmp_path: Path) -> None:
+    path = tmp_path / "mine.gguf"
+    path.write_bytes(b"GGUF")
+    assert resolve(LocalFile(path)) == pull(LocalFile(path), ignore) == path
+
+
+@pytest.mark.parametrize("name", ["absent.gguf", os.curdir])
+def test_a_local_path_without_a_file_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BadModelFile, match=str(tmp_path)):
+        resolve(LocalFile(tmp_path / name))
+
+
+def test_a_bundled_model_that_is_not_in_the_package_is_refused() -> None:
+    assert not installed(Bundled("no-such-model"))

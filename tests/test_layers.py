@@ -1,0 +1,88 @@
+"""Imports only go down, and native code stays in the worker."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# A module may import modules of `inference` from lower lines only; a line's modules know nothing
+# of each other.
+LINES = [
+    {"types", "holdback", "memory"},
+    {"sequence", "yaml_file", "gguf_format", "template", "parser", "doctor"},
+    {"prefix_cache", "sampler", "wire", "config", "gguf_header"},
+    {"scheduler", "llama", "footprint", "hub"},
+    {"engine", "intake", "placement", "replica"},
+    {"fit"},
+    {"deployment", "worker"},
+    {"pool"},
+    {"__init__"},
+]
+LINE = {module: number for number, line in enumerate(LINES) for module in line}
+
+# Which packages may be imported where.
+ONLY_IN = {
+    "llama_cpp": {"inference/llama.py"},
+    "fastapi": {"api/"},
+    "starlette": {"api/"},
+    "sse_starlette": {"api/"},
+    "uvicorn": {"api/"},
+    "typer": {"api/cli.py", "api/terminal_chat.py"},
+    "rich": {"api/cli.py", "api/terminal_chat.py"},
+    "msgspec": {"inference/wire.py", "api/"},
+    "huggingface_hub": {"inference/hub.py", "inference/doctor.py"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Import(names):
+                found |= {alias.name for alias in names}
+            case ast.ImportFrom(module=str(module), names=names):
+                found |= {module} | {f"{module}.{alias.name}" for alias in names}
+    return found
+
+
+def modules(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", modules("inference"), ids=lambda p: p.stem)
+def test_imports_inside_inference_go_down(path):
+    inner = {name.split(".")[1] for name in imports(path) if name.startswith("inference.")}
+    lazy = {"worker"} if path.stem == "replica" else set()  # to run one on a thread
+    for module in (inner & LINE.keys()) - lazy:
+        assert LINE[module] < LINE[path.stem], f"{path.stem} imports {module}"
+    assert not any(name.split(".")[0] == "api" for name in imports(path))
+
+
+@pytest.mark.parametrize("path", modules("api"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_api_sees_only_the_public_names_of_inference(path):
+    public = set(ast.literal_eval(_all_of(ROOT / "inference" / "__init__.py")))
+    used = {name for name in imports(path) if name.startswith("inference.")}
+    assert {name.removeprefix("inference.") for name in used} <= public
+
+
+def _all_of(path: Path) -> ast.expr:
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Assign) and node.targets[0].id == "__all__":
+            return node.value
+    raise AssertionError(f"{path} has no __all__")
+
+
+@pytest.mark.parametrize("path", [*modules("inference"), *modules("api")], ids=lambda p: p.stem)
+def test_packages_are_imported_where_they_belong(path):
+    place = str(path.relative_to(ROOT))
+    for name in {name.split(".")[0] for name in imports(path)} & ONLY_IN.keys():
+        assert any(place.startswith(allowed) for allowed in ONLY_IN[name]), f"{place}: {name}"
+
+
+def test_the_api_process_never_loads_native_model_code():
+    code = "import sys, api.cli; sys.exit('llama_cpp' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
