@@ -11,6 +11,7 @@ import random
 import statistics
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Any
 
 import httpx
@@ -46,7 +47,7 @@ class Answer:
 
     @property
     def gaps(self) -> list[float]:
-        return [b - a for a, b in zip(self.chunks, self.chunks[1:], strict=False)]
+        return [b - a for a, b in pairwise(self.chunks)]
 
 
 async def ask(client: httpx.AsyncClient, url: str, prompt: list[int], answer: int) -> Answer:

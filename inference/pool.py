@@ -8,7 +8,7 @@ no HTTP and no llama.cpp.
 import asyncio
 import secrets
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import asdict, dataclass
 
 from inference.deployment import Deployment
@@ -117,7 +117,7 @@ class Pool:
             completion_tokens=stats.completion_tokens,
         )
 
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationEvent]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
         """The events of a request: `Started`, deltas, one `Finished` for each choice.
 
         Closing the iterator cancels the request in the model. Raises UnknownModel, Overloaded,

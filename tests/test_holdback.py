@@ -1,5 +1,7 @@
 """Laws of holding text back."""
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,7 +13,7 @@ markers = st.lists(st.text("ab<>", min_size=1, max_size=4), min_size=1, max_size
 
 def pieces(text: str, cuts: list[int]) -> list[str]:
     edges = sorted({0, len(text), *(c % (len(text) + 1) for c in cuts)})
-    return [text[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [text[a:b] for a, b in itertools.pairwise(edges)]
 
 
 def release(markers: tuple[str, ...], parts: list[str]) -> tuple[str, str | None]:

@@ -1,0 +1,44 @@
+# Onebox: `make serve` and `make test` each set up whatever is still missing. `make help` lists all.
+
+PYTHON ?= python3
+MODEL ?=
+CUDA ?=
+ARGS ?=
+
+SETUP = $(PYTHON) -m setup --cuda "$(CUDA)"
+BIN = .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help install dev serve test test-0.6b lint bench clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z0-9.-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | while IFS=: read -r target text; \
+	do printf '  make %-10s %s\n' "$$target" "$$text"; done
+
+install: ## Make the environment only (.venv); CUDA=1 builds for NVIDIA GPUs, CUDA=0 for the CPU again
+	@$(SETUP)
+
+dev: ## Make the environment with the tools that test and lint need
+	@$(SETUP) --extra dev
+
+serve: install ## Serve MODEL (a name of models.yaml or a path to a GGUF), further options in ARGS
+	@$(BIN)/onebox serve $(MODEL) $(ARGS)
+
+test: dev ## Run the tests, options of pytest in ARGS
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-0.6b: dev ## Pull the real Qwen3-0.6B and run the end-to-end tests on it (needs the hub)
+	@$(BIN)/onebox pull qwen3-0.6b
+	@ONEBOX_TEST_MODEL=qwen3-0.6b $(BIN)/python -m pytest tests/test_end_to_end.py $(ARGS)
+
+lint: dev ## Check style (ruff) and types (mypy, strict)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: dev ## Measure a running server: ARGS="URL [URL ...]", by default the one of make serve
+	@$(BIN)/python -m benchmarks.load $(or $(ARGS),http://127.0.0.1:8000)
+
+clean: ## Remove .venv and all that tools left behind; built wheels stay in the user's cache
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
