@@ -34,11 +34,11 @@ class DecodeFailed(Exception):
     """`llama_decode` returned something else than 0; the context is not to be trusted."""
 
 
-class Log:
+class _Log:
     """llama.cpp's last warnings and errors, for the sentence that explains a failure."""
 
     def __init__(self) -> None:
-        self.lines: deque[str] = deque(maxlen=20)
+        self.lines: deque[str] = deque(maxlen=3)
         self._callback = lc.llama_log_callback(self._write)
         lc.llama_log_set(self._callback, ctypes.c_void_p())
 
@@ -48,7 +48,10 @@ class Log:
 
     @property
     def tail(self) -> str:
-        return " | ".join(list(self.lines)[-3:]) or "llama.cpp gave no reason"
+        return " | ".join(self.lines) or "llama.cpp gave no reason"
+
+
+_LOG = _Log()  # llama.cpp has one log per process, and may write to it for as long as that lives
 
 
 class Llama:
@@ -58,9 +61,10 @@ class Llama:
     allocate the context.
     """
 
-    def __init__(self, config: EngineConfig, log: Log) -> None:
-        self._model = self._load_model(config, log)
-        self._context = self._open_context(config, log)
+    def __init__(self, config: EngineConfig) -> None:
+        _LOG.lines.clear()
+        self._model = self._load_model(config)
+        self._context = self._open_context(config)
         self._memory = lc.llama_get_memory(self._context)
         self._vocab = lc.llama_model_get_vocab(self._model)
         self._batch = _Batch(config.batch)
@@ -80,15 +84,15 @@ class Llama:
         self.info = self._describe(config)
 
     @staticmethod
-    def _load_model(config: EngineConfig, log: Log) -> int:
+    def _load_model(config: EngineConfig) -> int:
         params = lc.llama_model_default_params()
         params.n_gpu_layers = config.gpu_layers
         model: int | None = lc.llama_model_load_from_file(config.path.encode(), params)
         if not model:
-            raise BadModelFile(f"llama.cpp cannot load {config.path}: {log.tail}")
+            raise BadModelFile(f"llama.cpp cannot load {config.path}: {_LOG.tail}")
         return model
 
-    def _open_context(self, config: EngineConfig, log: Log) -> int:
+    def _open_context(self, config: EngineConfig) -> int:
         params = lc.llama_context_default_params()
         params.n_ctx = config.context
         params.n_seq_max = config.slots
@@ -105,7 +109,7 @@ class Llama:
             lc.llama_model_free(self._model)
             raise DoesNotFit(
                 f"a context of {config.context} tokens in {config.slots} slots could not be "
-                f"allocated: {log.tail}. Try a smaller --context or fewer --slots."
+                f"allocated: {_LOG.tail}. Try a smaller --context or fewer --slots."
             )
         return context
 
@@ -148,9 +152,14 @@ class Llama:
         where the model wants one."""
         data = text.encode()
         capacity = len(data) + 2
-        ids = (lc.llama_token * capacity)()
-        count: int = lc.llama_tokenize(self._vocab, data, len(data), ids, capacity, begin, special)
-        return list(ids[:count])
+        while True:
+            ids = (lc.llama_token * capacity)()
+            count: int = lc.llama_tokenize(
+                self._vocab, data, len(data), ids, capacity, begin, special
+            )
+            if count >= 0:
+                return list(ids[:count])
+            capacity = -count
 
     def decode(
         self, tokens: Ints, positions: Ints, slots: Ints, outputs: npt.NDArray[np.bool_]

@@ -26,6 +26,7 @@ class PrefixCache:
 
     def __init__(self, slots: int) -> None:
         self._resident: list[list[int]] = [[] for _ in range(slots)]
+        self._prompt = [0] * slots  # how many of a slot's tokens were asked, not answered
         self._idle = dict.fromkeys(range(slots))  # insertion order: least recently used first
 
     @property
@@ -40,23 +41,25 @@ class PrefixCache:
     def acquire(self, tokens: list[int]) -> tuple[int, int] | None:
         """Take an idle slot for a prompt: `(slot, tokens already computed)`, or None.
 
-        The longest match wins, except where taking it would destroy more than it saves: a match
-        of less than half of a slot's tokens counts only when no slot is empty. At least one
-        token is left to compute, for without it there are no logits.
+        The longest match wins, if it is half of the prompt or half of the slot's own prompt: a
+        shorter one would destroy more than it saves (answers do not count, for a template may
+        write them down differently next time). Else an empty slot, else the one used longest
+        ago. At least one token is left to compute, for without it there are no logits.
         """
         if not self._idle:
             return None
         matches = {slot: common_prefix(self._resident[slot], tokens[:-1]) for slot in self._idle}
-        slot = max(self._idle, key=lambda s: self._worth(s, matches[s]))  # ties: oldest
+
+        def worth(slot: int) -> tuple[int, bool]:
+            good = 2 * matches[slot] >= min(self._prompt[slot], len(tokens))
+            return matches[slot] if good else 0, not self._resident[slot]
+
+        slot = max(self._idle, key=worth)  # the first of equals: the oldest
         del self._idle[slot]
         return slot, matches[slot]
 
-    def _worth(self, slot: int, match: int) -> tuple[bool, bool, int]:
-        resident = len(self._resident[slot])
-        good = match > 0 and 2 * match >= resident
-        return good, resident == 0, match if good else 0
-
-    def release(self, slot: int, tokens: list[int]) -> None:
-        """Give a slot back whose KV cells now hold `tokens`."""
+    def release(self, slot: int, tokens: list[int], prompt: int) -> None:
+        """Give a slot back whose KV cells now hold `tokens`, the first `prompt` of them asked."""
         self._resident[slot] = tokens
+        self._prompt[slot] = prompt
         self._idle[slot] = None

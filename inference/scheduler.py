@@ -106,4 +106,4 @@ class Scheduler:
 
     def _retire(self, seq: Sequence) -> None:
         self.running.remove(seq)
-        self._cache.release(seq.slot, seq.tokens[: seq.computed])
+        self._cache.release(seq.slot, seq.tokens[: seq.computed], seq.prompt_len)

@@ -14,7 +14,7 @@ import time
 
 from inference.engine import Engine
 from inference.intake import Intake
-from inference.llama import Llama, Log
+from inference.llama import Llama
 from inference.scheduler import Scheduler
 from inference.sequence import Chunk, Progress, Sequence, StepPlan
 from inference.types import InferenceError
@@ -138,7 +138,7 @@ def prove(engine: Engine, llama: Llama) -> None:
 
 def load(config: EngineConfig) -> tuple[Llama, Engine, Scheduler]:
     """A model ready to serve. Raises BadModelFile and DoesNotFit."""
-    llama = Llama(config, Log())
+    llama = Llama(config)
     engine = Engine(llama, joint=config.joint)
     prove(engine, llama)
     return llama, engine, Scheduler(config.slots, config.batch, config.chunk)

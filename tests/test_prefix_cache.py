@@ -20,7 +20,7 @@ def cache_of(*resident: list[int]) -> PrefixCache:
     cache = PrefixCache(len(resident))
     slots = [cache.acquire([9])[0] for _ in resident]
     for slot, held in zip(slots, resident, strict=True):
-        cache.release(slot, held)
+        cache.release(slot, held, len(held))
     return cache
 
 
@@ -36,6 +36,13 @@ def test_a_short_match_does_not_destroy_a_long_conversation_while_a_slot_is_empt
     assert cache_of([1, *range(100, 140)], []).acquire([1, 2, 3]) == (1, 0)
 
 
+def test_a_question_is_reused_though_its_answer_was_long():
+    cache = PrefixCache(2)
+    slot, _ = cache.acquire([1, 2, 3])
+    cache.release(slot, [1, 2, 3, *range(100, 140)], prompt=3)
+    assert cache.acquire([1, 2, 3, *range(200, 220)]) == (slot, 3)
+
+
 def test_without_a_match_the_slot_used_longest_ago_goes_first():
     cache = cache_of([1, 1], [2, 2], [3, 3])
     assert [cache.acquire([9, 9])[0] for _ in range(3)] == [0, 1, 2]
@@ -45,5 +52,5 @@ def test_a_full_house_gives_nothing():
     cache = PrefixCache(1)
     slot, _ = cache.acquire([1])
     assert cache.acquire([1]) is None
-    cache.release(slot, [1, 2, 3])
+    cache.release(slot, [1, 2, 3], 3)
     assert cache.cells == 3

@@ -1,0 +1,225 @@
+"""The command line: parses, prints, shows progress. What it starts lives elsewhere.
+
+Everything that can go wrong for a reason ends in one sentence on stderr and an exit status of
+sysexits.h, never in a traceback.
+"""
+
+import asyncio
+import shlex
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+import typer.core
+from anyio.from_thread import start_blocking_portal
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from api import __version__, terminal_chat
+from api.app import create_app
+from api.server import AddressTaken, bind, server_for
+from inference import (
+    BadModelFile,
+    ConfigError,
+    Deployment,
+    DownloadError,
+    HubFile,
+    InferenceError,
+    NotReady,
+    Pool,
+    UnknownModel,
+    Wishes,
+    examine,
+    installed,
+    load_config,
+    prepare,
+    pull,
+)
+
+_EXIT: Final[Mapping[type[InferenceError], int]] = {
+    BadModelFile: 66,
+    UnknownModel: 66,
+    AddressTaken: 69,
+    DownloadError: 69,
+    terminal_chat.ServerError: 69,
+    ConfigError: 78,
+}
+_DOWNLOAD: Final = (
+    TextColumn("{task.description}"),
+    BarColumn(),
+    DownloadColumn(),
+    TransferSpeedColumn(),
+    TimeRemainingColumn(),
+)
+_STATUS_STYLE: Final[Mapping[str, str]] = {"ok": "green", "warn": "yellow", "fail": "red"}
+
+
+class Cli(typer.core.TyperGroup):
+    """Ends a command that failed for a known reason with one sentence."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except InferenceError as error:
+            typer.echo(error.message, err=True)
+            raise typer.Exit(_EXIT.get(type(error), 1)) from None
+
+
+app = typer.Typer(cls=Cli, pretty_exceptions_enable=False, no_args_is_help=True)
+console = Console(markup=False, highlight=False)
+
+Model = Annotated[str | None, typer.Argument(help="A name of models.yaml or a path to a GGUF.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="A models.yaml instead of the packaged one.")
+]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"onebox {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Onebox: one box, one command, one model in memory, many people talking to it at once."""
+
+
+@app.command()
+def serve(  # noqa: PLR0913 - typer wants one parameter per option
+    model: Model = None,
+    *,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535)] = None,
+    slots: Annotated[int | None, typer.Option(min=1, help="Requests at the same time.")] = None,
+    context: Annotated[int | None, typer.Option(min=1, help="Tokens over all slots.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1)] = None,
+    gpu_layers: Annotated[int | None, typer.Option(min=-1, help="-1 means all.")] = None,
+    kv_type: Annotated[str | None, typer.Option(help="f16 or q8_0.")] = None,
+    queue: Annotated[int | None, typer.Option(min=0, help="Requests that may wait.")] = None,
+    config_file: ConfigFile = None,
+) -> None:
+    """Serve a model over an OpenAI-compatible API."""
+    config = load_config(config_file)
+    host = host or config.server.host
+    with bind(host, config.server.port if port is None else port) as listener:
+        wishes = Wishes(context=context, slots=slots, kv_type=kv_type, gpu_layers=gpu_layers)
+        deployment = prepare(config, model, wishes, threads)
+        _print_plan(deployment)
+        pool = Pool(deployment, queue=config.server.queue if queue is None else queue)
+        asyncio.run(_serve(pool, listener, _address(host, listener)))
+
+
+@app.command()
+def chat(
+    model: Model = None,
+    url: Annotated[str | None, typer.Option(help="Ask this running server instead.")] = None,
+    config_file: ConfigFile = None,
+) -> None:
+    """Talk to a model in the terminal."""
+    with start_blocking_portal() as portal:
+        if url:
+            ask = partial(terminal_chat.ask_server, url.rstrip("/").removesuffix("/v1"))
+            terminal_chat.converse(ask, portal, console)
+        else:
+            pool = Pool(prepare(load_config(config_file), model))
+            with portal.wrap_async_context_manager(terminal_chat.running(pool)):
+                terminal_chat.converse(partial(terminal_chat.ask_pool, pool), portal, console)
+
+
+@app.command("pull")
+def pull_model(name: str, config_file: ConfigFile = None) -> None:
+    """Download a model's weights and verify them."""
+    source = load_config(config_file).find(name).source
+    if isinstance(source, HubFile):
+        with Progress(*_DOWNLOAD) as progress:
+            task = progress.add_task(source.name, total=None)
+            pull(source, lambda done, size: progress.update(task, completed=done, total=size))
+    typer.echo(f"{name} is installed.")
+
+
+@app.command()
+def models(config_file: ConfigFile = None) -> None:
+    """List the models that can be served by name."""
+    config = load_config(config_file)
+    table = Table("name", "aliases", "quants", "installed", "default")
+    for name, entry in config.models.items():
+        aliases = [alias for alias in entry.aliases if alias != "default"]
+        default = "yes" if len(aliases) < len(entry.aliases) else ""
+        here = [quant for quant in entry.quants if installed(config.find(f"{name}:{quant}").source)]
+        if not entry.quants and installed(config.find(name).source):
+            here = ["yes"]
+        columns = (", ".join(names) for names in (aliases, entry.quants, here or ["no"]))
+        table.add_row(name, *columns, default)
+    console.print(table)
+
+
+@app.command()
+def doctor() -> None:
+    """Check this machine and say what to do."""
+    checks = examine()
+    table = Table("check", "status", "found", "advice")
+    for check in checks:
+        status = Text(check.status, _STATUS_STYLE[check.status])
+        table.add_row(check.name, status, check.found, check.advice)
+    console.print(table)
+    if any(check.status == "fail" for check in checks):
+        raise typer.Exit(1)
+
+
+async def _serve(pool: Pool, listener: socket.socket, address: str) -> None:
+    """Serve until a signal ends it. Raises `NotReady` if the model cannot be loaded."""
+    # uvicorn repeats the signal that stopped it: a stop that was asked for is no failure.
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, lambda *_: sys.exit(0))
+    server = server_for(create_app(pool))
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        await pool.until_ready()
+        _greet(address)
+    except NotReady:
+        server.should_exit = True
+        raise
+    finally:
+        await serving
+
+
+def _greet(address: str) -> None:
+    body = '{"messages": [{"role": "user", "content": "Hello!"}]}'
+    json_type = "Content-Type: application/json"
+    curl = shlex.join(["curl", f"{address}/v1/chat/completions", "-H", json_type, "-d", body])
+    typer.echo(f"Ready at {address} (OpenAI-compatible API under /v1). Try:\n\n  {curl}\n")
+
+
+def _print_plan(deployment: Deployment) -> None:
+    table = Table(show_header=False, title=f"{deployment.model.name}: memory plan")
+    for name, value in deployment.plan.rows():
+        table.add_row(name, value)
+    console.print(table)
+    for reason in deployment.plan.reasons:
+        console.print(f"- {reason}")
+    typer.echo(f"Loading {deployment.model.name} ...")
+
+
+def _address(host: str, listener: socket.socket) -> str:
+    """The URL under which this machine reaches the listener."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"

@@ -1,0 +1,97 @@
+"""Turns what went wrong into an HTTP answer of OpenAI's shape.
+
+The one place that knows which error has which status. Bodies stay small and never repeat what
+the client sent. Knows no route and no wire dialect beyond the error object itself.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from inference import (
+    BadRequest,
+    ContextTooLong,
+    InferenceError,
+    NotReady,
+    Overloaded,
+    UnknownModel,
+    WorkerLost,
+)
+
+MAX_MESSAGE, MAX_PARAM = 500, 100  # characters
+
+
+class BodyTooLarge(InferenceError):
+    code = "body_too_large"
+
+
+class ClientGone(InferenceError):
+    """The client hung up; nobody reads the answer (499 is nginx's number for it)."""
+
+    code = "client_gone"
+
+
+_STATUS: Final[Mapping[type[InferenceError], int]] = {
+    BadRequest: 400,
+    ContextTooLong: 400,
+    UnknownModel: 404,
+    BodyTooLarge: 413,
+    Overloaded: 429,
+    ClientGone: 499,
+    NotReady: 503,
+    WorkerLost: 503,
+}
+UNFORESEEN: Final = InferenceError("Something broke inside the server; its log says what.")
+
+
+def status_of(error: InferenceError) -> int:
+    """The HTTP status an error has, or would have had if the answer had not begun."""
+    return _STATUS.get(type(error), 500)
+
+
+def error_body(error: InferenceError) -> dict[str, Any]:
+    """The error object of OpenAI's API reference, at most 4 KiB as JSON."""
+    return _body(status_of(error), error.message, error.code, error.field)
+
+
+def error_response(error: InferenceError) -> JSONResponse:
+    status = status_of(error)
+    headers = {}
+    if status in (429, 503):
+        headers["Retry-After"] = str(getattr(error, "retry_after", 1))
+    if status == 413:
+        headers["Connection"] = "close"
+    return JSONResponse(error_body(error), status, headers)
+
+
+def install(app: FastAPI) -> None:
+    """Give errors that no endpoint caught the same shape: routing, and anything unforeseen."""
+
+    async def refused(_: Request, error: InferenceError) -> JSONResponse:
+        return error_response(error)
+
+    async def misrouted(_: Request, error: HTTPException) -> JSONResponse:
+        message = "This address does not exist; the API is under /v1."
+        if error.status_code == 405:
+            message = "This address exists, but not with this HTTP method."
+        body = _body(error.status_code, message, "unknown_url", None)
+        return JSONResponse(body, error.status_code, error.headers)
+
+    async def unforeseen(_: Request, __: Exception) -> JSONResponse:
+        return error_response(UNFORESEEN)
+
+    app.exception_handler(InferenceError)(refused)
+    app.exception_handler(HTTPException)(misrouted)
+    app.exception_handler(Exception)(unforeseen)
+
+
+def _body(status: int, message: str, code: str, param: str | None) -> dict[str, Any]:
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    if status == 429:
+        kind = "rate_limit_error"
+    message = message if len(message) <= MAX_MESSAGE else message[:MAX_MESSAGE] + "..."
+    param = param and param[:MAX_PARAM]
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}

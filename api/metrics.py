@@ -1,0 +1,102 @@
+"""Prometheus metrics: the pool's own numbers on each scrape, latencies and outcomes as they occur.
+
+Every app has its own registry. Times are seconds as the API process sees them. Knows no dialect.
+"""
+
+from collections.abc import Iterator
+from time import perf_counter
+from typing import Final
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram
+from prometheus_client.exposition import generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from inference import Finished, GenerationEvent, Pool, Started
+
+_TOKEN_BUCKETS: Final = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 2.5)
+_FIRST_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+_WHOLE_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+
+router = APIRouter()
+
+
+@router.get("/metrics")
+async def scrape(http: Request) -> Response:
+    metrics: Metrics = http.app.state.metrics
+    return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+class Metrics:
+    """The metrics of one app."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.registry = CollectorRegistry()
+        self.registry.register(_PoolCollector(pool))
+        self.first_token = self._histogram(
+            "time_to_first_token", "From request to first token", _FIRST_BUCKETS
+        )
+        self.inter_token = self._histogram(
+            "inter_token", "Between two deltas of one choice", _TOKEN_BUCKETS
+        )
+        self.whole = self._histogram("request", "From request to end of answer", _WHOLE_BUCKETS)
+        self.outcomes = Counter(
+            "onebox_requests",
+            "Requests by the HTTP status they had, or would have had: 499 means hung up",
+            ("endpoint", "status"),
+            registry=self.registry,
+        )
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(f"onebox_{name}_seconds", text, buckets=buckets, registry=self.registry)
+
+
+class Meter:
+    """The record of one request, from now on: `saw` for every event, `end` once."""
+
+    def __init__(self, metrics: Metrics, endpoint: str) -> None:
+        self._metrics = metrics
+        self._endpoint = endpoint
+        self._began = perf_counter()
+        self._last: dict[int, float] = {}
+
+    def saw(self, event: GenerationEvent) -> None:
+        if isinstance(event, Started | Finished):
+            return
+        now = perf_counter()
+        if last := self._last.get(event.index):
+            self._metrics.inter_token.observe(now - last)
+        elif not self._last:
+            self._metrics.first_token.observe(now - self._began)
+        self._last[event.index] = now
+
+    def end(self, status: int) -> None:
+        self._metrics.outcomes.labels(self._endpoint, str(status)).inc()
+        if status == 200:
+            self._metrics.whole.observe(perf_counter() - self._began)
+
+
+class _PoolCollector(Collector):
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def collect(self) -> Iterator[Metric]:
+        now = self._pool.status()
+        gauges = {
+            "ready": ("1 if requests are taken", now.state == "ready"),
+            "requests_waiting": ("Requests in the queue", now.waiting),
+            "requests_running": ("Requests in the model", now.running),
+            "kv_cells_used": ("KV cache cells in use", now.kv_used),
+            "kv_cells_total": ("KV cache cells", now.kv_total),
+        }
+        counters = {
+            "prompt_tokens": ("Prompt tokens, cached ones included", now.prompt_tokens),
+            "cached_tokens": ("Prompt tokens not computed again", now.cached_tokens),
+            "completion_tokens": ("Tokens generated", now.completion_tokens),
+            "worker_restarts": ("Worker processes that had to be started again", now.restarts),
+        }
+        for name, (text, value) in gauges.items():
+            yield GaugeMetricFamily(f"onebox_{name}", text, value)
+        for name, (text, value) in counters.items():
+            yield CounterMetricFamily(f"onebox_{name}", text, value)

@@ -1,0 +1,318 @@
+"""`POST /v1/chat/completions`: body -> `GenerationRequest`, events -> chunks or one answer.
+
+Both directions are pure. Shapes follow OpenAI's API reference; `reasoning_content` (DeepSeek's
+name) and `reasoning` (vLLM's) carry the same text, `timings` is llama.cpp's addition.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+from msgspec import UNSET, UnsetType
+from pydantic import BeforeValidator, Field
+
+from api.body import WireModel
+from api.openai.common import (
+    FINGERPRINT,
+    GenerationBody,
+    Head,
+    Limit,
+    Timings,
+    Usage,
+    read,
+    unlimited,
+)
+from api.streaming import Call, answer
+from inference import (
+    Finished,
+    FinishReason,
+    GenerationEvent,
+    GenerationRequest,
+    Message,
+    ReasoningDelta,
+    Started,
+    TextDelta,
+    Tool,
+    ToolCall,
+    ToolCallDelta,
+)
+
+REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
+    "response_format": ({"type": "text"},),
+    "logprobs": (False,),
+    "tool_choice": ("auto", "none"),
+    "functions": ([],),
+    "function_call": ("auto", "none"),
+    "modalities": (["text"],),
+    "audio": (),
+    "continue_final_message": (False,),
+    "add_generation_prompt": (True,),
+}
+_ROLES: Final[Mapping[str, str]] = {"developer": "system", "function": "tool"}
+_TEXT_PARTS: Final = ("text", "input_text", "output_text")
+_RESERVED: Final = frozenset({"self", "messages", "tools", "add_generation_prompt"})
+
+router = APIRouter()
+
+
+@router.post("/v1/chat/completions")
+async def create(http: Request) -> Response:
+    return await answer(http, "chat", understand)
+
+
+def _role(role: Any) -> Any:
+    return _ROLES.get(role.lower(), role.lower()) if isinstance(role, str) else role
+
+
+def _text(content: Any) -> Any:
+    """Content as one text; parts of it are lines."""
+    if not isinstance(content, list):
+        return "" if content is None else content
+    return "\n".join(_part(part) for part in content)
+
+
+def _part(part: Any) -> str:
+    if isinstance(part, dict) and part.get("type") in _TEXT_PARTS:
+        part = part.get("text")
+    if not isinstance(part, str):
+        raise ValueError("Only text parts are supported, no images, audio or files")
+    return part
+
+
+def _arguments(arguments: Any) -> Any:
+    """Arguments as JSON text; some clients send the object itself."""
+    if isinstance(arguments, dict):
+        return json.dumps(arguments, ensure_ascii=False)
+    return arguments or "{}"
+
+
+def _template_kwargs(kwargs: Any) -> Any:
+    if not isinstance(kwargs, dict) or len(kwargs) > 16:
+        raise ValueError("Input should be an object of at most 16 entries")
+    if not all(isinstance(value, str | int | float | None) for value in kwargs.values()):
+        raise ValueError("Every value should be a text, a number or a boolean")
+    if _RESERVED & kwargs.keys():
+        raise ValueError(f"Keys should not be any of {', '.join(sorted(_RESERVED))}")
+    return kwargs
+
+
+TemplateKwargs = Annotated[dict[str, Any], BeforeValidator(_template_kwargs)]
+
+
+class FunctionCallBody(WireModel):
+    name: Annotated[str, Field(max_length=256)]
+    arguments: Annotated[str, BeforeValidator(_arguments)] = "{}"
+
+
+class ToolCallBody(WireModel):
+    id: str | None = None
+    function: FunctionCallBody
+
+
+class MessageBody(WireModel):
+    role: Annotated[Literal["system", "user", "assistant", "tool"], BeforeValidator(_role)]
+    content: Annotated[str, BeforeValidator(_text)] = ""
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[ToolCallBody] | None = None
+
+
+class FunctionBody(WireModel):
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class ToolBody(WireModel):
+    type: Literal["function"] = "function"
+    function: FunctionBody
+
+
+class ChatBody(GenerationBody):
+    messages: list[MessageBody] = Field(min_length=1, max_length=2048)
+    max_completion_tokens: Limit | None = None
+    tools: list[ToolBody] = Field([], max_length=128)
+    tool_choice: Literal["auto", "none"] = "auto"
+    enable_thinking: bool | None = None
+    reasoning_effort: str | None = None
+    chat_template_kwargs: TemplateKwargs = Field(default_factory=dict)
+
+    def thinking(self) -> bool | None:
+        """The first of three spellings that says anything."""
+        for said in (self.chat_template_kwargs.get("enable_thinking"), self.enable_thinking):
+            if said is not None:
+                return bool(said)
+        return False if self.reasoning_effort in ("none", "minimal") else None
+
+
+def understand(raw: dict[str, Any], served: str) -> Call:
+    """Raises `BadRequest` naming the field that is wrong."""
+    body = read(ChatBody, raw, REFUSED)
+    head = Head.new("chatcmpl", served)
+    include_usage = bool(body.stream_options.include_usage)
+    return Call((to_request(body, head.id),), Encoder(head, body.n, include_usage), body.stream)
+
+
+def to_request(body: ChatBody, id: str) -> GenerationRequest:
+    limit = body.max_completion_tokens or body.max_tokens
+    kwargs = {k: v for k, v in body.chat_template_kwargs.items() if k != "enable_thinking"}
+    return GenerationRequest(
+        id=id,
+        model=body.served(),
+        messages=tuple(_message(message) for message in body.messages),
+        tools=() if body.tool_choice == "none" else tuple(_tool(tool) for tool in body.tools),
+        thinking=body.thinking(),
+        template_kwargs=kwargs,
+        sampling=body.sampling(),
+        max_tokens=unlimited(limit),
+        min_tokens=body.min_tokens,
+        ignore_eos=body.ignore_eos,
+        stop=body.stop,
+        n=body.n,
+    )
+
+
+def _message(body: MessageBody) -> Message:
+    calls = tuple(
+        ToolCall(call.id or "", call.function.name, call.function.arguments)
+        for call in body.tool_calls or ()
+    )
+    reasoning = body.reasoning_content or body.reasoning or ""
+    return Message(body.role, body.content, reasoning, calls)
+
+
+def _tool(body: ToolBody) -> Tool:
+    function = body.function
+    return Tool(function.name, function.description or "", function.parameters or {})
+
+
+class FunctionOut(msgspec.Struct):
+    name: str
+    arguments: str
+
+
+class ToolCallOut(msgspec.Struct):
+    id: str
+    function: FunctionOut
+    index: int | UnsetType = UNSET
+    type: str = "function"
+
+
+class Delta(msgspec.Struct):
+    role: str | UnsetType = UNSET
+    content: str | UnsetType | None = UNSET
+    reasoning_content: str | UnsetType = UNSET
+    reasoning: str | UnsetType = UNSET
+    tool_calls: list[ToolCallOut] | UnsetType = UNSET
+
+
+class ChunkChoice(msgspec.Struct):
+    index: int
+    delta: Delta
+    finish_reason: FinishReason | None = None
+
+
+class Choice(msgspec.Struct):
+    index: int
+    message: Delta
+    finish_reason: FinishReason
+
+
+class Reply(msgspec.Struct):
+    """A chunk of a stream, or with `Choice`s the whole answer."""
+
+    id: str
+    object: str
+    created: int
+    model: str
+    choices: list[ChunkChoice] | list[Choice]
+    system_fingerprint: str = FINGERPRINT
+    usage: Usage | UnsetType = UNSET
+    timings: Timings | UnsetType = UNSET
+
+
+@dataclass(slots=True)
+class _Answer:
+    """One choice while its events are folded."""
+
+    text: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    calls: list[ToolCallOut] = field(default_factory=list)
+
+    def message(self) -> Delta:
+        reasoning = "".join(self.reasoning) or UNSET
+        return Delta(
+            role="assistant",
+            content="".join(self.text) or (None if self.calls else ""),
+            reasoning_content=reasoning,
+            reasoning=reasoning,
+            tool_calls=self.calls or UNSET,
+        )
+
+
+class Encoder:
+    """Writes the events of one request with `n` choices."""
+
+    def __init__(self, head: Head, n: int, include_usage: bool) -> None:
+        self._head = head
+        self._n = n
+        self._include_usage = include_usage
+        self._ends: list[Finished] = []
+
+    def encode(self, event: GenerationEvent) -> list[bytes]:
+        match event:
+            case TextDelta(index, text):
+                return [self._chunk(index, Delta(content=text))]
+            case ReasoningDelta(index, text):
+                return [self._chunk(index, Delta(reasoning_content=text, reasoning=text))]
+            case ToolCallDelta(index, position, call):
+                return [self._chunk(index, Delta(tool_calls=[_call_out(call, position)]))]
+            case Started():
+                role = Delta(role="assistant", content="")
+                return [self._chunk(index, role) for index in range(self._n)]
+            case Finished(index, reason):
+                self._ends.append(event)
+                reply = self._reply([ChunkChoice(index, Delta(), reason)])
+                reply.timings = Timings.of(event)
+                return [msgspec.json.encode(reply)]
+
+    def close(self) -> list[bytes]:
+        """The usage chunk, which has no choices; old clients fail on it, so only if asked for."""
+        if not self._include_usage:
+            return []
+        reply = self._reply([])
+        reply.usage = Usage.of(self._ends, self._n)
+        return [msgspec.json.encode(reply)]
+
+    def fold(self, events: list[GenerationEvent]) -> bytes:
+        answers = [_Answer() for _ in range(self._n)]
+        for event in events:
+            match event:
+                case TextDelta(index, text):
+                    answers[index].text.append(text)
+                case ReasoningDelta(index, text):
+                    answers[index].reasoning.append(text)
+                case ToolCallDelta(index, _, call):
+                    answers[index].calls.append(_call_out(call))
+        ends = sorted((e for e in events if isinstance(e, Finished)), key=lambda end: end.index)
+        reply = self._reply(
+            [Choice(e.index, a.message(), e.reason) for e, a in zip(ends, answers, strict=True)]
+        )
+        reply.object = "chat.completion"
+        reply.usage = Usage.of(ends, self._n)
+        reply.timings = Timings.of(ends[0])
+        return msgspec.json.encode(reply)
+
+    def _chunk(self, index: int, delta: Delta) -> bytes:
+        return msgspec.json.encode(self._reply([ChunkChoice(index, delta)]))
+
+    def _reply(self, choices: list[ChunkChoice] | list[Choice]) -> Reply:
+        head = self._head
+        return Reply(head.id, "chat.completion.chunk", head.created, head.model, choices)
+
+
+def _call_out(call: ToolCall, position: int | UnsetType = UNSET) -> ToolCallOut:
+    return ToolCallOut(call.id, FunctionOut(call.name, call.arguments or "{}"), position)

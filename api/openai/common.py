@@ -1,0 +1,204 @@
+"""What OpenAI's two generation endpoints share: body fields, refusals, usage and timings.
+
+A body is read in listed steps: nulls are dropped, spelled-out booleans become booleans, fields
+that ask for something this server would silently not do are refused by name, and the rest meets
+a strict model. Knows no route and does no I/O.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from time import time
+from typing import Annotated, Any, Final, TypeVar
+from uuid import uuid4
+
+import msgspec
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from api import __version__
+from api.body import WireModel, validate
+from inference import BadRequest, Finished, Sampling
+
+FINGERPRINT: Final = f"onebox-{__version__}"
+INT32: Final = 2**31 - 1
+MAX_BIASES: Final = 300
+
+# Fields we know and do not do, with the values that ask for nothing.
+REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
+    "top_logprobs": (0,),
+    "prompt_logprobs": (0,),
+    "best_of": (1,),
+    "stop_token_ids": ([],),
+    "structured_outputs": ({},),
+    "guided_json": (),
+    "guided_regex": (),
+    "guided_choice": (),
+    "guided_grammar": (),
+    "grammar": ("",),
+    "json_schema": ({},),
+}
+_BOOLEANS: Final = ("stream", "ignore_eos", "enable_thinking", "logprobs", "echo")
+_SPELLED: Final[Mapping[str, bool]] = {"true": True, "false": False}
+
+
+def _not_zero(limit: int) -> int:
+    if limit == 0:
+        raise ValueError("Input should be at least 1, or -1 for no limit")
+    return limit
+
+
+def _stop_strings(stop: Any) -> tuple[Any, ...]:
+    if not isinstance(stop, str | list):
+        raise ValueError("Input should be a string or a list of strings")
+    strings = [stop] if isinstance(stop, str) else stop
+    return tuple(string for string in strings if string != "")
+
+
+def _biases(biases: Any) -> tuple[tuple[int, float], ...]:
+    if not isinstance(biases, dict) or len(biases) > MAX_BIASES:
+        raise ValueError(f"Input should be an object of at most {MAX_BIASES} token ids")
+    for token, bias in biases.items():
+        if not (token.isascii() and token.isdecimal() and len(token) < 11 and int(token) <= INT32):
+            raise ValueError("Every key should be a token id")
+        if type(bias) not in (int, float) or not -100 <= bias <= 100:
+            raise ValueError("Every bias should be a number from -100 to 100")
+    return tuple((int(token), float(bias)) for token, bias in biases.items())
+
+
+Limit = Annotated[int, Field(ge=-1, le=INT32), AfterValidator(_not_zero)]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+Repetition = Annotated[float, Field(gt=0, le=10)]
+Stops = Annotated[
+    tuple[Annotated[str, Field(max_length=256)], ...],
+    Field(max_length=16),
+    BeforeValidator(_stop_strings),
+]
+
+
+class StreamOptions(WireModel):
+    include_usage: bool | None = None
+
+
+class GenerationBody(WireModel):
+    """The fields of both endpoints; `None` means "not said"."""
+
+    model: Annotated[str, Field(max_length=256)] | None = None
+    stream: bool = False
+    stream_options: StreamOptions = StreamOptions()
+    n: int = Field(1, ge=1, le=8)
+    max_tokens: Limit | None = None
+    min_tokens: int = Field(0, ge=0, le=INT32)
+    ignore_eos: bool = False
+    stop: Stops = ()
+    seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1)
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, gt=0, le=1)
+    top_k: int | None = Field(None, ge=-1, le=INT32)
+    min_p: float | None = Field(None, ge=0, le=1)
+    repetition_penalty: Repetition | None = None
+    repeat_penalty: Repetition | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    logit_bias: Annotated[tuple[tuple[int, float], ...], BeforeValidator(_biases)] | None = None
+
+    def served(self) -> str | None:
+        """The model asked for; `None` is the one that is served."""
+        return None if self.model in ("", "default") else self.model
+
+    def sampling(self) -> Sampling:
+        """`top_k` -1 is 0, no limit; a negative `seed` is no seed."""
+        repeat = self.repetition_penalty
+        return Sampling(
+            temperature=self.temperature,
+            top_k=None if self.top_k is None else max(self.top_k, 0),
+            top_p=self.top_p,
+            min_p=self.min_p,
+            repeat_penalty=self.repeat_penalty if repeat is None else repeat,
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
+            seed=self.seed if self.seed is None or self.seed >= 0 else None,
+            logit_bias=self.logit_bias,
+        )
+
+
+Body = TypeVar("Body", bound=GenerationBody)
+
+
+def read(model: type[Body], raw: Mapping[str, Any], refused: Mapping[str, tuple[Any, ...]]) -> Body:
+    """A body as a `model`; raises `BadRequest` naming the field that is wrong or `refused`."""
+    said = {field: value for field, value in raw.items() if value is not None}
+    for field in _BOOLEANS:
+        if isinstance(spelled := said.get(field), str):
+            said[field] = _SPELLED.get(spelled.lower(), spelled)
+    for field, neutral in {**REFUSED, **refused}.items():
+        if field in said and said[field] not in neutral:
+            raise BadRequest(f"{field} with this value is not supported yet; leave it out.", field)
+    return validate(model, said)
+
+
+def unlimited(limit: int | None) -> int | None:
+    """-1, as some clients spell "no limit", as `None`."""
+    return None if limit == -1 else limit
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What every chunk of one answer repeats; `created` in Unix seconds."""
+
+    id: str
+    model: str
+    created: int
+
+    @classmethod
+    def new(cls, prefix: str, model: str) -> "Head":
+        return cls(f"{prefix}-{uuid4().hex}", model, int(time()))
+
+
+class PromptDetails(msgspec.Struct):
+    cached_tokens: int
+
+
+class Usage(msgspec.Struct):
+    """OpenAI's usage object; the choices of one prompt count it once."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptDetails
+
+    @classmethod
+    def of(cls, ends: list[Finished], n: int) -> "Usage":
+        """The sum over `ends`, where each prompt has `n` consecutive choices."""
+        prompts = [end.usage for end in ends if end.index % n == 0]
+        prompt = sum(usage.prompt_tokens for usage in prompts)
+        completion = sum(end.usage.completion_tokens for end in ends)
+        cached = PromptDetails(sum(usage.cached_tokens for usage in prompts))
+        return cls(prompt, completion, prompt + completion, cached)
+
+
+class Timings(msgspec.Struct):
+    """llama.cpp's names for one choice's speed, and the wait; `_n` in tokens, `_ms` in ms."""
+
+    prompt_n: int
+    cache_n: int
+    predicted_n: int
+    queued_ms: float
+    ttft_ms: float
+    predicted_ms: float
+    predicted_per_second: float
+
+    @classmethod
+    def of(cls, end: Finished) -> "Timings":
+        usage, times = end.usage, end.timings
+        decoding = times.total - times.first_token
+        return cls(
+            prompt_n=usage.prompt_tokens - usage.cached_tokens,
+            cache_n=usage.cached_tokens,
+            predicted_n=usage.completion_tokens,
+            queued_ms=round(times.queued * 1e3, 3),
+            ttft_ms=round(times.first_token * 1e3, 3),
+            predicted_ms=round(decoding * 1e3, 3),
+            # The first token ends the prefill; the others are what decoding took time for.
+            predicted_per_second=(
+                round((usage.completion_tokens - 1) / decoding, 2) if decoding > 0 else 0.0
+            ),
+        )

@@ -1,0 +1,155 @@
+"""`POST /v1/completions`: prompts as they are, without a chat template.
+
+Body -> one `GenerationRequest` per prompt; events -> chunks or one answer. Both are pure. Choice
+j of prompt i has index i * n + j, as in OpenAI's API reference.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+from msgspec import UNSET, UnsetType
+from pydantic import BeforeValidator
+
+from api.openai.common import (
+    FINGERPRINT,
+    INT32,
+    GenerationBody,
+    Head,
+    Timings,
+    Usage,
+    read,
+    unlimited,
+)
+from api.streaming import Call, answer
+from inference import (
+    Finished,
+    FinishReason,
+    GenerationEvent,
+    GenerationRequest,
+    ReasoningDelta,
+    TextDelta,
+)
+
+REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
+    "echo": (False,),
+    "logprobs": (),
+    "suffix": ("",),
+}
+MAX_PROMPTS: Final = 32
+Prompt = str | tuple[int, ...]
+
+router = APIRouter()
+
+
+@router.post("/v1/completions")
+async def create(http: Request) -> Response:
+    return await answer(http, "completions", understand)
+
+
+def _prompts(value: Any) -> tuple[Prompt, ...]:
+    """The four ways to write prompts: a text, a list of texts, token ids, a list of those."""
+    single = isinstance(value, str) or (isinstance(value, list) and _is_tokens(value))
+    several = [value] if single else value
+    if not isinstance(several, list) or not 1 <= len(several) <= MAX_PROMPTS:
+        raise ValueError(f"Input should be a text, token ids or a list of 1 to {MAX_PROMPTS} such")
+    if not all(prompt and (isinstance(prompt, str) or _is_tokens(prompt)) for prompt in several):
+        raise ValueError("Every prompt should be a text or a list of token ids, and not empty")
+    return tuple(p if isinstance(p, str) else tuple(p) for p in several)
+
+
+def _is_tokens(value: Any) -> bool:
+    tokens = isinstance(value, list) and value
+    return bool(tokens) and all(type(t) is int and 0 <= t <= INT32 for t in value)
+
+
+class CompletionBody(GenerationBody):
+    prompt: Annotated[tuple[Prompt, ...], BeforeValidator(_prompts)]
+
+
+def understand(raw: dict[str, Any], served: str) -> Call:
+    """Raises `BadRequest` naming the field that is wrong."""
+    body = read(CompletionBody, raw, REFUSED)
+    head = Head.new("cmpl", served)
+    include_usage = bool(body.stream_options.include_usage)
+    return Call(to_requests(body, head.id), Encoder(head, body.n, include_usage), body.stream)
+
+
+def to_requests(body: CompletionBody, id: str) -> tuple[GenerationRequest, ...]:
+    return tuple(
+        GenerationRequest(
+            id=f"{id}-{place}",
+            model=body.served(),
+            prompt=prompt,
+            sampling=body.sampling(),
+            max_tokens=unlimited(body.max_tokens),
+            min_tokens=body.min_tokens,
+            ignore_eos=body.ignore_eos,
+            stop=body.stop,
+            n=body.n,
+        )
+        for place, prompt in enumerate(body.prompt)
+    )
+
+
+class Choice(msgspec.Struct):
+    index: int
+    text: str
+    finish_reason: FinishReason | None = None
+    logprobs: None = None
+
+
+class Reply(msgspec.Struct):
+    id: str
+    created: int
+    model: str
+    choices: list[Choice]
+    object: str = "text_completion"
+    system_fingerprint: str = FINGERPRINT
+    usage: Usage | UnsetType = UNSET
+    timings: Timings | UnsetType = UNSET
+
+
+class Encoder:
+    """Writes the events of one body's prompts with `n` choices each."""
+
+    def __init__(self, head: Head, n: int, include_usage: bool) -> None:
+        self._head = head
+        self._n = n
+        self._include_usage = include_usage
+        self._ends: list[Finished] = []
+
+    def encode(self, event: GenerationEvent) -> list[bytes]:
+        match event:
+            case TextDelta(index, text) | ReasoningDelta(index, text):
+                return [msgspec.json.encode(self._reply([Choice(index, text)]))]
+            case Finished(index, reason):
+                self._ends.append(event)
+                reply = self._reply([Choice(index, "", reason)])
+                reply.timings = Timings.of(event)
+                return [msgspec.json.encode(reply)]
+        return []
+
+    def close(self) -> list[bytes]:
+        if not self._include_usage:
+            return []
+        reply = self._reply([])
+        reply.usage = Usage.of(self._ends, self._n)
+        return [msgspec.json.encode(reply)]
+
+    def fold(self, events: list[GenerationEvent]) -> bytes:
+        ends = sorted((e for e in events if isinstance(e, Finished)), key=lambda end: end.index)
+        texts: list[list[str]] = [[] for _ in ends]
+        for event in events:
+            if isinstance(event, TextDelta | ReasoningDelta):
+                texts[event.index].append(event.text)
+        reply = self._reply(
+            [Choice(e.index, "".join(t), e.reason) for e, t in zip(ends, texts, strict=True)]
+        )
+        reply.usage = Usage.of(ends, self._n)
+        reply.timings = Timings.of(ends[0])
+        return msgspec.json.encode(reply)
+
+    def _reply(self, choices: list[Choice]) -> Reply:
+        return Reply(self._head.id, self._head.created, self._head.model, choices)

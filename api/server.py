@@ -1,0 +1,43 @@
+"""The uvicorn server around the app: its socket, its limits, its way to stop."""
+
+import logging
+import socket
+
+import uvicorn
+from fastapi import FastAPI
+
+from api.streaming import DRAIN_SECONDS
+from inference import InferenceError
+
+
+class AddressTaken(InferenceError):
+    code = "address_taken"
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one. Raises `AddressTaken` with the reason.
+
+    It listens from now on, so the port is ours before a model is loaded.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        reason = str(error.strerror).partition(" (")[0].lower()
+        advice = "choose another with --host or --port"
+        raise AddressTaken(f"Cannot listen on {host}:{port}: {reason}; {advice}.") from None
+
+
+def server_for(app: FastAPI, patience: int = DRAIN_SECONDS + 5) -> uvicorn.Server:
+    """A server that, told to stop, waits `patience` seconds for answers to end."""
+    # h11 bounds the header size; httptools, which uvicorn would prefer, does not.
+    config = uvicorn.Config(
+        app,
+        http="h11",
+        ws="none",
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=patience,
+    )
+    logging.getLogger("sse_starlette.sse").setLevel(logging.INFO)  # at DEBUG it logs every chunk
+    return uvicorn.Server(config)

@@ -1,0 +1,31 @@
+"""Real parts for the tests: the bundled model, and worker processes that serve it."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from inference import Deployment, Pool, Wishes, load_config, prepare
+from inference.llama import Llama
+
+
+@pytest.fixture(scope="session")
+def deployment() -> Deployment:
+    """The bundled model on this machine, 8 slots of 1,024 tokens."""
+    return prepare(load_config(), "qwen3-demo", Wishes(context=8192, slots=8))
+
+
+@pytest.fixture(scope="session")
+def llama(deployment: Deployment) -> Iterator[Llama]:
+    model = Llama(deployment.engine)
+    yield model
+    model.close()
+
+
+@pytest.fixture
+async def pool(deployment: Deployment) -> AsyncIterator[Pool]:
+    """A pool with a real worker process, ready."""
+    pool = Pool(deployment)
+    await pool.start()
+    await pool.until_ready()
+    yield pool
+    await pool.close()

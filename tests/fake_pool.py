@@ -1,0 +1,109 @@
+"""A stand-in at the Pool seam: answers requests from scripts and remembers what happened."""
+
+import asyncio
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+from api.app import create_app
+from api.server import server_for
+from inference import (
+    Finished,
+    GenerationEvent,
+    GenerationRequest,
+    ModelInfo,
+    PoolStatus,
+    Started,
+    TextDelta,
+    Timings,
+    Usage,
+)
+
+Step = GenerationEvent | Exception | asyncio.Event
+
+USAGE = Usage(prompt_tokens=7, completion_tokens=2, cached_tokens=3)
+TIMINGS = Timings(queued=0.001, first_token=0.1, total=0.3)
+
+
+def end(index: int = 0, reason: str = "stop") -> Finished:
+    return Finished(index, reason, USAGE, TIMINGS)
+
+
+def hello(n: int = 1) -> list[Step]:
+    texts = [TextDelta(i, text) for text in ("Hel", "lo") for i in range(n)]
+    return [Started(7), *texts, *(end(i) for i in range(n))]
+
+
+class FakePool:
+    """`scripts` are played one per request, in order; then every request is answered "Hello".
+
+    A script's step is an event to yield, an error to raise or an `asyncio.Event` to wait for.
+    """
+
+    def __init__(self, *scripts: list[Step]) -> None:
+        self.scripts = list(scripts)
+        self.requests: list[GenerationRequest] = []
+        self.waiting = asyncio.Event()
+        self.cancelled = asyncio.Event()
+        self.now = PoolStatus(
+            state="ready",
+            detail="",
+            name="fake",
+            aliases=("fake:latest", "org/fake"),
+            info=ModelInfo("fake", "qwen3", 4096, 4, 151936, 600_000_000, 640_000_000),
+            waiting=2,
+            running=3,
+            kv_used=100,
+            kv_total=4096,
+            restarts=1,
+            prompt_tokens=70,
+            cached_tokens=30,
+            completion_tokens=20,
+        )
+
+    @property
+    def ready(self) -> bool:
+        return self.now.state == "ready"
+
+    def become(self, state: str, detail: str) -> None:
+        self.now = replace(self.now, state=state, detail=detail)
+
+    def status(self) -> PoolStatus:
+        return self.now
+
+    async def start(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        self.become("stopped", "")
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
+        self.requests.append(request)
+        script = self.scripts.pop(0) if self.scripts else hello(request.n)
+        try:
+            for step in script:
+                match step:
+                    case asyncio.Event():
+                        self.waiting.set()
+                        await step.wait()
+                    case Exception():
+                        raise step
+                    case event:
+                        yield event
+        except (GeneratorExit, asyncio.CancelledError):
+            self.cancelled.set()
+            raise
+
+
+@asynccontextmanager
+async def serving(pool: FakePool, patience: int = 5) -> AsyncIterator[str]:
+    """The address of a real server around `pool`, on loopback."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = server_for(create_app(pool), patience)
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await asyncio.wait_for(task, 10)

@@ -1,0 +1,298 @@
+"""Nothing a client sends gives a 500, and every refusal says which field and why."""
+
+import asyncio
+import json
+from contextlib import suppress
+from dataclasses import asdict
+
+import httpx
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from api.body import MAX_BODY, MAX_DRAINED, parse_object
+from api.openai import chat, completions
+from inference import (
+    BadRequest,
+    ContextTooLong,
+    InferenceError,
+    NotReady,
+    Overloaded,
+    UnknownModel,
+    WorkerLost,
+)
+from tests.fake_pool import FakePool, serving
+
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+BODIES = {
+    CHAT: {"messages": [{"role": "user", "content": "Hi"}]},
+    COMPLETIONS: {"prompt": "Hi"},
+}
+MODELS = {CHAT: chat.ChatBody, COMPLETIONS: completions.CompletionBody}
+HUGE = 2**70
+
+
+def plain(schema):
+    """The part of a field's schema that is not null."""
+    return next((s for s in schema.get("anyOf", ()) if s["type"] != "null"), schema)
+
+
+def numeric_fields():
+    for path, model in MODELS.items():
+        for name, schema in model.model_json_schema()["properties"].items():
+            if plain(schema).get("type") in ("integer", "number"):
+                yield path, name, plain(schema)
+
+
+def bad_numbers(bounds):
+    """JSON texts that are wrong for a number within `bounds`, its neighbours outside included."""
+    low, high = bounds["least"], bounds["most"]
+    return ["NaN", "-Infinity", "1e999", str(HUGE), str(-HUGE), '"text"', "[]", "{}", "true"] + [
+        str(value) for value in (low, high) if abs(value) < 2**63
+    ]
+
+
+def bounds_of(schema):
+    least = schema["minimum"] - 1 if "minimum" in schema else schema["exclusiveMinimum"]
+    return {"least": least, "most": schema["maximum"] + 1}
+
+
+NUMERIC = [
+    pytest.param(path, name, bad_numbers(bounds_of(schema)), id=f"{path} {name}")
+    for path, name, schema in numeric_fields()
+]
+WRONG = [
+    (CHAT, "messages", None),
+    (CHAT, "messages", []),
+    (CHAT, "messages", "Hi"),
+    (CHAT, "messages.0.role", [{"role": "king", "content": "Hi"}]),
+    (CHAT, "messages.0.role", [{"content": "Hi"}]),
+    (CHAT, "messages.0.content", [{"role": "user", "content": 5}]),
+    (CHAT, "messages.0.content", [{"role": "user", "content": [{"type": "image_url"}]}]),
+    (CHAT, "messages.0.content", [{"role": "user", "content": [{"type": "text", "text": 1}]}]),
+    (CHAT, "messages.0.tool_calls", [{"role": "assistant", "tool_calls": "x"}]),
+    (CHAT, "messages.0.tool_calls.0.function", [{"role": "assistant", "tool_calls": [{}]}]),
+    (CHAT, "messages", [{"role": "user", "content": "Hi"}] * 2049),
+    (CHAT, "tools", {}),
+    (CHAT, "tools.0.type", [{"type": "web_search", "function": {"name": "f"}}]),
+    (CHAT, "tools.0.function.name", [{"function": {"name": "two words"}}]),
+    (CHAT, "tool_choice", "required"),
+    (CHAT, "tool_choice", {"type": "function", "function": {"name": "f"}}),
+    (CHAT, "response_format", {"type": "json_object"}),
+    (CHAT, "logprobs", True),
+    (CHAT, "top_logprobs", 3),
+    (CHAT, "functions", [{"name": "f"}]),
+    (CHAT, "audio", {"voice": "x"}),
+    (CHAT, "modalities", ["audio"]),
+    (CHAT, "guided_json", {"type": "object"}),
+    (CHAT, "reasoning_effort", 3),
+    (CHAT, "enable_thinking", "perhaps"),
+    (CHAT, "max_completion_tokens", 0),
+    (CHAT, "chat_template_kwargs", {"messages": "x"}),
+    (CHAT, "chat_template_kwargs", {"self": "x"}),
+    (CHAT, "chat_template_kwargs", {"deep": {}}),
+    (CHAT, "chat_template_kwargs", {str(i): i for i in range(17)}),
+    (CHAT, "model", 5),
+    (CHAT, "model", "m" * 257),
+    (CHAT, "stream", "yes"),
+    (CHAT, "stream_options", True),
+    (CHAT, "stream_options.include_usage", {"include_usage": 1}),
+    (CHAT, "max_tokens", 0),
+    (CHAT, "stop", 5),
+    (CHAT, "stop.0", [5]),
+    (CHAT, "stop.0", ["s" * 257]),
+    (CHAT, "stop", ["s"] * 17),
+    (CHAT, "logit_bias", []),
+    (CHAT, "logit_bias", {"word": 1}),
+    (CHAT, "logit_bias", {"-1": 1}),
+    (CHAT, "logit_bias", {str(2**31): 1}),
+    (CHAT, "logit_bias", {"1": 101}),
+    (CHAT, "logit_bias", {"1": True}),
+    (CHAT, "logit_bias", {str(i): 1 for i in range(301)}),
+    (COMPLETIONS, "prompt", None),
+    (COMPLETIONS, "prompt", ""),
+    (COMPLETIONS, "prompt", []),
+    (COMPLETIONS, "prompt", ["Hi", ""]),
+    (COMPLETIONS, "prompt", ["Hi", 5]),
+    (COMPLETIONS, "prompt", [True]),
+    (COMPLETIONS, "prompt", [-1]),
+    (COMPLETIONS, "prompt", [2**31]),
+    (COMPLETIONS, "prompt", [[1], []]),
+    (COMPLETIONS, "prompt", ["Hi"] * 33),
+    (COMPLETIONS, "echo", True),
+    (COMPLETIONS, "logprobs", 0),
+    (COMPLETIONS, "suffix", "end"),
+    (COMPLETIONS, "best_of", 2),
+]
+BROKEN = [
+    b"",
+    b"{",
+    b"[]",
+    b'"text"',
+    b"null",
+    b'{"messages": NaN}',
+    b'{"x": "\xff"}',
+    b'{"x": "\\ud800"}',
+    b'{"\\udfff": 1}',
+    b'{"x": ' + b"[" * 64 + b"]" * 64 + b"}",
+    b'{"x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    b'{"x": ' + b"1" * 5000 + b"}",
+    b'{"x": [{"y": 18446744073709551616}]}',
+]
+
+
+def error_of(response, status):
+    assert response.status_code == status
+    assert len(response.content) <= 4096
+    error = response.json()["error"]
+    assert error.keys() == {"message", "type", "param", "code"}
+    return error
+
+
+def understand(path, body):
+    dialect = chat if path == CHAT else completions
+    return dialect.understand(parse_object(json.dumps(body).encode()), "fake")
+
+
+@pytest.mark.parametrize(("path", "name", "texts"), NUMERIC)
+def test_a_number_that_cannot_be_is_refused_by_name(path, name, texts):
+    for text in texts:
+        body = {**BODIES[path], name: json.loads(text)}
+        with pytest.raises(BadRequest) as refusal:
+            understand(path, body)
+        assert refusal.value.field == name
+        assert name in refusal.value.message
+
+
+@pytest.mark.parametrize(("path", "field", "value"), WRONG)
+def test_a_wrong_or_unsupported_value_is_refused_by_name(path, field, value):
+    with pytest.raises(BadRequest) as refusal:
+        understand(path, {**BODIES[path], field.split(".")[0]: value})
+    assert refusal.value.field == field
+    assert refusal.value.message.startswith(field)
+
+
+@pytest.mark.parametrize("body", BROKEN, ids=range(len(BROKEN)))
+def test_a_body_that_is_no_plain_json_object_is_refused(body):
+    with pytest.raises(BadRequest):
+        parse_object(body)
+
+
+def test_the_deepest_nesting_allowed_is_accepted():
+    assert parse_object(b'{"x": ' + b"[" * 63 + b"]" * 63 + b"}")
+
+
+@given(st.binary())
+def test_any_bytes_are_an_object_or_a_refusal(body):
+    with suppress(BadRequest):
+        assert isinstance(parse_object(body), dict)
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(codec="utf-8"), max_size=9),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=8,
+)
+KEYS = st.sampled_from(["role", "content", "type", "text", "function", "name", "arguments", "id"])
+SHAPED = JSON | st.lists(st.dictionaries(KEYS, JSON), max_size=3)
+
+
+@pytest.mark.parametrize("path", MODELS)
+@settings(max_examples=60)
+@given(st.data())
+def test_any_json_in_any_field_is_a_request_or_a_refusal(path, data):
+    fields = st.sampled_from(sorted(MODELS[path].model_fields))
+    body = BODIES[path] | data.draw(st.dictionaries(fields, SHAPED, max_size=4))
+    try:
+        requests = understand(path, body).requests
+    except BadRequest:
+        return
+    for request in requests:
+        assert msgspec.msgpack.encode(asdict(request))
+
+
+async def test_refusals_reach_the_client_in_openais_shape_without_its_input():
+    async with serving(FakePool()) as url, httpx.AsyncClient(base_url=url) as client:
+        error_of(await client.post(CHAT, content=b'{"messages": NaN}'), 400)
+        secret = {**BODIES[CHAT], "temperature": "secret" * 9999}
+        response = await client.post(CHAT, json=secret)
+        error = error_of(response, 400)
+        assert (error["type"], error["param"]) == ("invalid_request_error", "temperature")
+        assert "secret" not in response.text
+
+
+async def test_a_body_over_the_limit_is_refused():
+    async with serving(FakePool()) as url, httpx.AsyncClient(base_url=url) as client:
+        refused = await client.post(CHAT, content=b" " * (MAX_BODY + 1))
+        assert error_of(refused, 413)["code"] == "body_too_large"
+        error_of(await client.post(CHAT, content=b" " * MAX_BODY), 400)
+
+
+@pytest.mark.parametrize(
+    ("header", "body"),
+    [
+        (b"content-length: 99999999999", b""),
+        (b"transfer-encoding: chunked", b"%x\r\n" % (MAX_DRAINED + 1) + b" " * (MAX_DRAINED + 1)),
+    ],
+    ids=["declared", "chunked"],
+)
+async def test_a_body_without_end_is_refused_before_its_end(header, body):
+    async with serving(FakePool()) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.split(":")[-1]))
+        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n" + header + b"\r\n\r\n")
+        writer.write(body)
+        answer = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+    assert answer.startswith(b"HTTP/1.1 413 ")
+
+
+async def test_unknown_routes_and_methods_are_refused_in_the_same_shape():
+    async with serving(FakePool()) as url, httpx.AsyncClient(base_url=url) as client:
+        error_of(await client.get("/v2/nothing"), 404)
+        wrong = await client.get(CHAT)
+        error_of(wrong, 405)
+        assert wrong.headers["allow"] == "POST"
+
+
+REFUSALS = [
+    (BadRequest("top_k: too large", "top_k"), 400, "invalid_value", None),
+    (ContextTooLong("maximum context length"), 400, "context_length_exceeded", None),
+    (UnknownModel("no such model", "model"), 404, "model_not_found", None),
+    (Overloaded("queue full", retry_after=7), 429, "queue_full", "7"),
+    (NotReady("loading"), 503, "not_ready", "1"),
+    (WorkerLost("worker died"), 503, "worker_lost", "1"),
+    (InferenceError("odd"), 500, "internal_error", None),
+]
+
+
+async def test_each_refusal_of_the_pool_has_its_status():
+    cases = [(*case, stream) for case in REFUSALS for stream in (False, True)]
+    pool = FakePool(*([error] for error, *_ in cases))
+    async with serving(pool) as url, httpx.AsyncClient(base_url=url) as client:
+        for error, status, code, retry, stream in cases:
+            response = await client.post(CHAT, json=BODIES[CHAT] | {"stream": stream})
+            body = error_of(response, status)
+            assert (body["message"], body["param"]) == (error.message, error.field)
+            assert (body["code"], response.headers.get("retry-after")) == (code, retry)
+
+
+async def test_a_bug_is_a_500_that_tells_the_log_and_not_the_client(capsys):
+    pool = FakePool([ZeroDivisionError("secret")])
+    async with serving(pool) as url, httpx.AsyncClient(base_url=url) as client:
+        response = await client.post(CHAT, json=BODIES[CHAT])
+    assert error_of(response, 500)["code"] == "internal_error"
+    assert "secret" not in response.text
+    assert "ZeroDivisionError: secret" in capsys.readouterr().err
+
+
+async def test_however_long_the_cause_the_answer_stays_small():
+    long = "\U0001f600\x01" * 5000
+    pool = FakePool([BadRequest(long, long)])
+    async with serving(pool) as url, httpx.AsyncClient(base_url=url) as client:
+        error_of(await client.post(CHAT, json=BODIES[CHAT]), 400)
+        error_of(await client.post(CHAT, content=json.dumps({long: float("nan")})), 400)

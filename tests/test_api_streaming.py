@@ -1,0 +1,203 @@
+"""Streams on the wire: their frames, their end in every case, and what a hang-up cancels."""
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+
+from api import streaming
+from api.metrics import Meter, Metrics
+from api.openai.chat import Encoder
+from api.openai.common import Head
+from api.streaming import TokenStream
+from inference import GenerationRequest, NotReady, Started, TextDelta, WorkerLost
+from tests.fake_pool import FakePool, end, hello, serving
+
+CHAT = "/v1/chat/completions"
+BODY = {"messages": [{"role": "user", "content": "Hi"}]}
+STREAM = {**BODY, "stream": True}
+
+
+async def answer_of(pool, body, path=CHAT):
+    async with serving(pool) as url, httpx.AsyncClient(base_url=url) as client:
+        return await client.post(path, json=body)
+
+
+def payloads(text):
+    assert text.endswith("\n\n")
+    frames = text.removesuffix("\n\n").split("\n\n")
+    assert all(frame.startswith("data: ") and "\n" not in frame for frame in frames)
+    return [frame.removeprefix("data: ") for frame in frames]
+
+
+async def test_a_stream_is_one_data_line_per_chunk_and_ends_in_done():
+    response = await answer_of(FakePool(), STREAM)
+    assert response.headers["content-type"].startswith("text/event-stream")
+    assert response.headers["cache-control"] == "no-cache"
+    *chunks, done = payloads(response.text)
+    assert done == "[DONE]"
+    deltas = [json.loads(chunk)["choices"][0]["delta"] for chunk in chunks]
+    assert deltas == [
+        {"role": "assistant", "content": ""},
+        {"content": "Hel"},
+        {"content": "lo"},
+        {},
+    ]
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/completions"])
+async def test_an_error_in_mid_stream_is_an_event_and_the_stream_still_ends(path):
+    codes = {WorkerLost("it died"): "worker_lost", ZeroDivisionError("secret"): "internal_error"}
+    pool = FakePool(*([Started(7), TextDelta(0, "Hel"), error] for error in codes))
+    async with serving(pool) as url, httpx.AsyncClient(base_url=url) as client:
+        for code in codes.values():
+            response = await client.post(path, json=STREAM | {"prompt": "Hi"})
+            *chunks, failure, done = payloads(response.text)
+            assert (response.status_code, done) == (200, "[DONE]")
+            assert json.loads(failure)["error"]["code"] == code
+            assert "Hel" in chunks[-1]
+            assert "secret" not in response.text
+
+
+async def test_an_error_in_mid_answer_is_a_status_when_nothing_was_sent_yet():
+    pool = FakePool([Started(7), TextDelta(0, "Hel"), WorkerLost("it died")])
+    assert (await answer_of(pool, BODY)).status_code == 503
+
+
+@asynccontextmanager
+async def asked(url, body):
+    """An open connection on which `body` was posted, for hanging up by hand."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(url.split(":")[-1]))
+    content = json.dumps(body).encode()
+    head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(content)}\r\n\r\n"
+    writer.write(head.encode() + content)
+    try:
+        yield reader
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize("body", [BODY, STREAM], ids=["whole", "stream"])
+async def test_a_hang_up_at_any_time_cancels_the_request(body):
+    before_the_first_event, between_tokens = [], [Started(7), TextDelta(0, "Hel")]
+    for phase in (before_the_first_event, between_tokens[:1], between_tokens):
+        pool = FakePool([*phase, asyncio.Event()])
+        async with serving(pool) as url:
+            async with asked(url, body):
+                await asyncio.wait_for(pool.waiting.wait(), 10)
+            await asyncio.wait_for(pool.cancelled.wait(), 10)
+
+
+async def test_a_hang_up_cancels_every_prompt_of_a_body():
+    pool = FakePool(hello(), [Started(7), asyncio.Event()])
+    async with serving(pool) as url:
+        client = httpx.AsyncClient(base_url=url)
+        request = client.post("/v1/completions", json={"prompt": ["a", "b"]})
+        task = asyncio.create_task(request)
+        await asyncio.wait_for(pool.waiting.wait(), 10)
+        task.cancel()
+        await asyncio.wait_for(pool.cancelled.wait(), 10)
+        await client.aclose()
+
+
+async def test_a_hang_up_in_the_middle_of_the_body_asks_the_pool_nothing():
+    pool = FakePool()
+    async with serving(pool) as url:
+        async with asked(url, BODY) as reader:
+            assert await reader.readline()
+        _, writer = await asyncio.open_connection("127.0.0.1", int(url.split(":")[-1]))
+        writer.write(
+            b"POST " + CHAT.encode() + b" HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{"
+        )
+        await writer.drain()
+        writer.close()
+    assert len(pool.requests) == 1
+
+
+async def stream_of(pool):
+    events = pool.generate(GenerationRequest(id="1"))
+    encoder = Encoder(Head("chatcmpl-1", "fake", 5), 1, include_usage=False)
+    return TokenStream(await anext(events), events, encoder, Meter(Metrics(pool), "chat"))
+
+
+async def for_ever(*_):
+    await asyncio.Event().wait()
+
+
+async def test_a_hang_up_before_the_stream_begins_cancels_the_request():
+    pool = FakePool()
+
+    async def hung_up():
+        return {"type": "http.disconnect"}
+
+    await (await stream_of(pool))({"type": "http", "method": "POST"}, hung_up, for_ever)
+    assert pool.cancelled.is_set()
+
+
+async def test_a_client_that_reads_nothing_is_cut_off(monkeypatch):
+    monkeypatch.setattr(streaming, "_STALL_SECONDS", 0.01)
+    pool = FakePool()
+
+    async def send(message):
+        if message["type"] == "http.response.body":
+            await for_ever()
+
+    await (await stream_of(pool))({"type": "http", "method": "POST"}, for_ever, send)
+    assert pool.cancelled.is_set()
+
+
+async def test_a_quiet_stream_carries_comments(monkeypatch):
+    monkeypatch.setattr(streaming, "_PING_SECONDS", 0.01)
+    going = asyncio.Event()
+    pool = FakePool([Started(7), going, end()])
+    sent = []
+
+    async def send(message):
+        sent.append(message.get("body", b""))
+        if sent[-1].startswith(b": ping"):
+            going.set()
+
+    await (await stream_of(pool))({"type": "http", "method": "POST"}, for_ever, send)
+    comment = next(body for body in sent if body.startswith(b": ping"))
+    assert comment.endswith(b"\n\n") and b"\r" not in comment
+
+
+async def test_a_server_that_stops_ends_its_streams_with_an_error_event(monkeypatch):
+    monkeypatch.setattr(streaming, "DRAIN_SECONDS", 0)
+    pool = FakePool([Started(7), TextDelta(0, "Hel"), asyncio.Event()])
+    client = httpx.AsyncClient()
+    async with serving(pool) as url:
+        request = asyncio.create_task(client.post(url + CHAT, json=STREAM))
+        await asyncio.wait_for(pool.waiting.wait(), 10)
+    *_, failure, done = payloads((await request).text)
+    await client.aclose()
+    assert json.loads(failure)["error"]["code"] == NotReady.code
+    assert done == "[DONE]"
+    assert pool.cancelled.is_set()
+
+
+async def test_a_server_that_stops_refuses_a_whole_answer_it_cannot_wait_for():
+    pool = FakePool([Started(7), TextDelta(0, "Hel"), asyncio.Event()])
+    client = httpx.AsyncClient()
+    async with serving(pool, patience=1) as url:
+        request = asyncio.create_task(client.post(url + CHAT, json=BODY))
+        await asyncio.wait_for(pool.waiting.wait(), 10)
+    response = await request
+    await client.aclose()
+    assert response.status_code == 503
+    assert response.json()["error"]["code"] == NotReady.code
+
+
+async def test_a_server_that_stops_lets_a_stream_finish_that_can():
+    going = asyncio.Event()
+    pool = FakePool([Started(7), TextDelta(0, "Hel"), going, TextDelta(0, "lo"), end()])
+    client = httpx.AsyncClient()
+    async with serving(pool) as url:
+        request = asyncio.create_task(client.post(url + CHAT, json=STREAM))
+        await asyncio.wait_for(pool.waiting.wait(), 10)
+        asyncio.get_running_loop().call_later(0.7, going.set)
+    chunks = payloads((await request).text)
+    await client.aclose()
+    assert json.loads(chunks[-2])["choices"][0]["finish_reason"] == "stop"

@@ -1,0 +1,212 @@
+"""The pool with real worker processes on the bundled model."""
+
+import asyncio
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import psutil
+import pytest
+
+from inference import (
+    BadRequest,
+    Finished,
+    GenerationEvent,
+    GenerationRequest,
+    Message,
+    NotReady,
+    Overloaded,
+    Pool,
+    Sampling,
+    Started,
+    TextDelta,
+    UnknownModel,
+    WorkerLost,
+)
+
+GREEDY = Sampling(temperature=0)
+
+
+def chat(text: str, **kwargs) -> GenerationRequest:
+    kwargs = {"sampling": GREEDY, "thinking": False} | kwargs
+    return GenerationRequest(id="test", messages=(Message("user", text),), **kwargs)
+
+
+def endless(text: str = "Tell me a story.") -> GenerationRequest:
+    return chat(text, ignore_eos=True)
+
+
+async def collect(pool: Pool, request: GenerationRequest) -> list[GenerationEvent]:
+    return [event async for event in pool.generate(request)]
+
+
+async def text_of(pool: Pool, request: GenerationRequest) -> str:
+    events = await collect(pool, request)
+    return "".join(e.text for e in events if isinstance(e, TextDelta))
+
+
+async def until(condition) -> None:
+    """Wait until `condition()` holds; the test's own time-out is the limit."""
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def test_a_request_starts_once_and_every_choice_ends_once(pool):
+    events = await collect(pool, chat("Hello!", n=3))
+    assert isinstance(events[0], Started)
+    ends = [e for e in events if isinstance(e, Finished)]
+    assert sorted(e.index for e in ends) == [0, 1, 2]
+    assert all(e.usage.prompt_tokens == events[0].prompt_tokens for e in ends)
+    texts = [
+        "".join(e.text for e in events if isinstance(e, TextDelta) and e.index == i)
+        for i in range(3)
+    ]
+    assert texts[0] and texts == [texts[0]] * 3
+
+
+async def test_a_thread_answers_like_a_process(pool, deployment):
+    threaded = Pool(deployment, in_process=True)
+    await threaded.start()
+    await threaded.until_ready()
+    request = chat("What is the capital of France?")
+    assert await text_of(threaded, request) == await text_of(pool, request)
+    await threaded.close()
+
+
+async def test_a_second_turn_computes_only_what_is_new(pool):
+    first = await text_of(pool, chat("My name is Ada."))
+    turns = (
+        Message("user", "My name is Ada."),
+        Message("assistant", first),
+        Message("user", "What is my name?"),
+    )
+    request = GenerationRequest(id="t", messages=turns, thinking=False, sampling=GREEDY)
+    events = await collect(pool, request)
+    usage = next(e.usage for e in events if isinstance(e, Finished))
+    assert 10 < usage.cached_tokens < usage.prompt_tokens
+
+
+@pytest.mark.parametrize("consumed", [1, 2, 10])
+async def test_a_hang_up_leaves_no_running_sequence(pool, consumed):
+    events = pool.generate(endless())
+    for _ in range(consumed):
+        await anext(events)
+    await events.aclose()
+    await until(lambda: pool.status().running == pool.status().waiting == 0)
+
+
+async def test_a_hang_up_in_the_queue_never_runs(pool):
+    running = [pool.generate(endless(f"Story {i}")) for i in range(8)]
+    for events in running:
+        await anext(events)
+    waiting = pool.generate(endless("later"))
+    await anext(waiting)
+    await until(lambda: pool.status().waiting == 1)
+    await waiting.aclose()
+    await until(lambda: pool.status().waiting == 0)
+    assert pool.status().running == 8
+    for events in running:
+        await events.aclose()
+    await until(lambda: pool.status().running == 0)
+
+
+async def test_a_killed_worker_fails_its_requests_clearly_and_comes_back(pool):
+    streams = [pool.generate(endless(f"Story {i}")) for i in range(4)]
+    for events in streams:
+        await anext(events)
+    os.kill(pool.worker_pid, signal.SIGKILL)
+    for events in streams:
+        with pytest.raises(WorkerLost, match="try again"):
+            async for _ in events:
+                pass
+    assert not pool.ready
+    with pytest.raises(NotReady, match="SIGKILL"):
+        await collect(pool, chat("Hello!"))
+    await until(lambda: pool.ready)
+    assert pool.status().restarts == 1
+    assert await text_of(pool, chat("Hello!"))
+
+
+async def test_a_full_queue_refuses_with_a_time_to_come_back(deployment):
+    pool = Pool(deployment, queue=1)
+    await pool.start()
+    await pool.until_ready()
+    streams = [pool.generate(endless(f"Story {i}")) for i in range(9)]
+    for events in streams:
+        await anext(events)
+    with pytest.raises(Overloaded) as refusal:
+        await collect(pool, chat("Hello!"))
+    assert 1 <= refusal.value.retry_after <= 60
+    for events in streams:
+        await events.aclose()
+    assert await text_of(pool, chat("Hello!"))
+    await pool.close()
+
+
+async def test_requests_that_cannot_be_served_are_refused_before_they_start(pool):
+    with pytest.raises(UnknownModel, match="gpt-4"):
+        await collect(pool, chat("Hello!", model="gpt-4"))
+    with pytest.raises(BadRequest, match="not in the vocabulary"):
+        await collect(pool, chat("Hello!", sampling=Sampling(logit_bias=((10**6, 1.0),))))
+    for name in ("default", "qwen3-demo", None):
+        assert await text_of(pool, chat("Hello!", model=name))
+
+
+async def test_a_model_that_cannot_be_loaded_says_why(deployment, tmp_path: Path):
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(Path(deployment.engine.path).read_bytes()[:5000])
+    engine = msgspec.structs.replace(deployment.engine, path=str(broken))
+    pool = Pool(replace(deployment, engine=engine))
+    await pool.start()
+    with pytest.raises(NotReady, match="cannot load"):
+        await pool.until_ready()
+    assert pool.status().state == "failed"
+    await pool.close()
+
+
+async def test_closing_ends_the_worker_and_what_still_runs(deployment):
+    pool = Pool(deployment)
+    await pool.start()
+    await pool.until_ready()
+    worker = psutil.Process(pool.worker_pid)
+    events = pool.generate(endless())
+    await anext(events)
+    await pool.close()
+    assert not worker.is_running()
+    with pytest.raises(WorkerLost):
+        async for _ in events:
+            pass
+
+
+async def test_a_thousand_requests_leave_nothing_behind(pool):
+    """Tasks, descriptors and cells do not grow; the worker's memory stays within noise."""
+    worker, here = psutil.Process(pool.worker_pid), psutil.Process()
+
+    async def hundred() -> None:
+        limit = asyncio.Semaphore(16)
+
+        async def one(number: int) -> None:
+            async with limit:
+                if number % 10 == 0:  # every tenth hangs up
+                    events = pool.generate(endless(f"Story {number}"))
+                    await anext(events)
+                    await events.aclose()
+                else:
+                    await collect(pool, chat(f"Say {number}", max_tokens=4))
+
+        await asyncio.gather(*(one(i) for i in range(100)))
+        await until(lambda: pool.status().running == pool.status().waiting == 0)
+
+    def census() -> tuple[int, int, int]:
+        return len(asyncio.all_tasks()), here.num_fds(), worker.num_fds()
+
+    await hundred()
+    before, memory = census(), worker.memory_info().rss
+    for _ in range(10):
+        await hundred()
+    assert census() == before
+    assert pool.status().kv_used <= pool.status().kv_total
+    assert worker.memory_info().rss - memory < 16 << 20
