@@ -12,7 +12,6 @@ import signal
 import socket
 import sys
 import threading
-from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
@@ -67,6 +66,7 @@ class Replica:
         self._live: dict[int, Answers] = {}
         self._supervisor: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
+        self._refusal = ""  # why the worker could not load the model
         self.state: State = "loading"
         self.detail = ""
         self.info: ModelInfo | None = None
@@ -90,8 +90,7 @@ class Replica:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._supervisor
         if worker:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(worker.ended, _LONGEST_END)
+            await _end_of(worker)
 
     async def settled(self) -> State:
         """Wait while the state is `loading`; the state then."""
@@ -124,21 +123,23 @@ class Replica:
             try:
                 if await self._attend(self._worker):
                     pause = _FIRST_PAUSE
-                cause = await self._worker.ended
+                end = await _end_of(self._worker)
             finally:
                 self._worker.writer.close()
                 self._worker = None
                 self._reject_all()
+            cause = self._refusal or f"the worker died: {end}"
             if self.info is None:
-                self._become("failed", self.detail or f"the worker died while loading: {cause}")
+                self._become("failed", cause)
                 return
-            self._become("restarting", f"the worker died: {cause}")
+            self._become("restarting", cause)
             self.restarts += 1
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def _attend(self, worker: _Worker) -> bool:
         """Pass on a worker's reports until it is gone; whether it ever got ready."""
+        self._refusal = ""
         worker.writer.write(frame(Load(self._config)))
         was_ready = False
         while (report := await receive(worker.reader)) is not None:
@@ -160,7 +161,7 @@ class Replica:
                 self.info = report.info
                 self._become("ready", "")
             case LoadFailed():
-                self.detail = report.message
+                self._refusal = report.message
 
     def _answer(self, answer: Answer) -> None:
         if queue := self._live.get(answer.id):
@@ -197,20 +198,29 @@ async def _start_process(config: EngineConfig) -> _Worker:
     return _Worker(reader, writer, asyncio.create_task(_autopsy(process)), process.pid)
 
 
+async def _end_of(worker: _Worker) -> str:
+    """Wait for the end of a worker whose socket is closed; how it ended."""
+    try:
+        return await asyncio.wait_for(worker.ended, _LONGEST_END)
+    except TimeoutError:
+        return "it hung and was killed"
+
+
 async def _autopsy(process: asyncio.subprocess.Process) -> str:
     """Wait for the end of a worker; how it ended, with its last words."""
     assert process.stderr
-    lines: deque[bytes] = deque(maxlen=3)
+    words = b""
     try:
-        async for line in process.stderr:
-            lines.append(line)
+        while read := await process.stderr.read(4096):
+            words = (words + read)[-1000:]
         code = await process.wait()
-    except asyncio.CancelledError:
+    except asyncio.CancelledError:  # nobody waits any longer
         process.kill()
+        await process.wait()
         raise
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    words = b" ".join(line.strip() for line in lines).decode(errors="replace")
-    return f"{how} {words}".strip()
+    last = words.decode(errors="replace").splitlines()[-2:]
+    return " ".join([how, *(line.strip() for line in last)])
 
 
 async def _start_thread(_: EngineConfig) -> _Worker:

@@ -9,7 +9,7 @@ import contextlib
 import socket
 import struct
 import threading
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 
@@ -168,14 +168,10 @@ class Channel:
         self._reader = sock.makefile("rb", buffering=1 << 16)
         self._lock = threading.Lock()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):
+    def close(self) -> None:
+        """End the connection, and with it a `receive` that waits in another thread."""
+        with contextlib.suppress(OSError):  # closed already, from either end
             self._socket.shutdown(socket.SHUT_RDWR)
-        self._reader.close()
-        self._socket.close()
 
     def send(self, report: Report) -> None:
         """Write one report. Raises OSError when the other end is gone."""

@@ -108,14 +108,17 @@ def _end(progress: Progress, now: float) -> End:
 
 def receive(channel: Channel, intake: Intake, inbox: Inbox) -> None:
     """The intake thread: every `Submit` is answered, in order; the end of the socket stops all."""
-    with contextlib.suppress(OSError):
+    try:
         while (command := channel.receive()) is not None:
             match command:
                 case Submit():
                     _admit(command, channel, intake, inbox)
                 case Cancel():
                     inbox.put(command)
-    inbox.put(None)
+    except OSError:
+        pass  # the other end is gone
+    finally:
+        inbox.put(None)
 
 
 def _admit(submit: Submit, channel: Channel, intake: Intake, inbox: Inbox) -> None:
@@ -146,7 +149,7 @@ def load(config: EngineConfig) -> tuple[Llama, Engine, Scheduler]:
 
 def serve(sock: socket.socket) -> None:
     """Run a worker on `sock` until its other end closes."""
-    with Channel(sock) as channel:
+    with sock, contextlib.closing(Channel(sock)) as channel:
         command = channel.receive()
         if isinstance(command, Load):
             _serve(command.config, channel)
@@ -160,10 +163,13 @@ def _serve(config: EngineConfig, channel: Channel) -> None:
         channel.send(LoadFailed(error.message))
         return
     inbox = Inbox()
-    threading.Thread(target=receive, args=(channel, intake, inbox), daemon=True).start()
-    channel.send(Ready(llama.info))
+    thread = threading.Thread(target=receive, args=(channel, intake, inbox), daemon=True)
+    thread.start()
     with contextlib.suppress(OSError):  # the other end is gone, and everybody who waited
+        channel.send(Ready(llama.info))
         run(engine, scheduler, inbox, channel)
+    channel.close()
+    thread.join()  # it reads the vocabulary
     llama.close()
 
 
