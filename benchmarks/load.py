@@ -84,7 +84,9 @@ async def run(url: str, shape: Shape, seed: int) -> tuple[float, list[Answer]]:
         for _ in range(shape.requests)
     ]
     answers: list[Answer] = []
-    async with httpx.AsyncClient(timeout=600) as client:
+    # A connection for every request: llama-server at times closes one that was kept alive.
+    limits = httpx.Limits(max_keepalive_connections=0)
+    async with httpx.AsyncClient(timeout=600, limits=limits) as client:
 
         async def stream() -> None:
             while prompts:
@@ -93,6 +95,14 @@ async def run(url: str, shape: Shape, seed: int) -> tuple[float, list[Answer]]:
         start = time.perf_counter()
         await asyncio.gather(*(stream() for _ in range(shape.streams)))
         return time.perf_counter() - start, answers
+
+
+def measure(url: str, shape: Shape, seed: int) -> dict[str, float]:
+    """Run a workload and sum it up; ends the program with a sentence if the server fails it."""
+    try:
+        return figures(*asyncio.run(run(url, shape, seed)))
+    except httpx.HTTPError as error:
+        raise SystemExit(f"{url} failed: {type(error).__name__}: {error}") from None
 
 
 def figures(seconds: float, answers: list[Answer]) -> dict[str, float]:
@@ -138,10 +148,10 @@ def main(
     results: dict[str, list[dict[str, float]]] = {url: [] for url in urls}
     warm = Shape(streams, streams, prompt, 4)
     for url in urls:
-        asyncio.run(run(url, warm, seed=0))
+        measure(url, warm, seed=0)
     for number in range(1, rounds + 1):
         for url in urls:
-            results[url].append(figures(*asyncio.run(run(url, shape, seed=number))))
+            results[url].append(measure(url, shape, seed=number))
     Console().print(report(results, shape))
 
 

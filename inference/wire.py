@@ -39,7 +39,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     kv_type: str = "f16"
     batch: int = 2048
     ubatch: int = 512
-    chunk: int = 256
+    chunk: int = 128
     flash_attention: bool | None = None
     unified: bool = False
     joint: bool = False
