@@ -75,8 +75,7 @@ def _engine(model: Model, path: Path, planned: Plan, threads: int | None) -> Eng
         gpu=planned.gpu.uuid if planned.gpu else "",
         gpu_layers=planned.gpu_layers,
         kv_type=planned.kv_type,
-        batch=min(2048, planned.context),
-        ubatch=planned.n_ubatch,
+        batch=min(planned.n_ubatch, planned.context),
     )
 
 

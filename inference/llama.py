@@ -96,8 +96,7 @@ class Llama:
         params = lc.llama_context_default_params()
         params.n_ctx = config.context
         params.n_seq_max = config.slots
-        params.n_batch = config.batch
-        params.n_ubatch = config.ubatch
+        params.n_batch = params.n_ubatch = config.batch
         params.n_outputs_max = config.slots  # one row of logits per sequence, not per token
         params.n_threads = params.n_threads_batch = config.threads
         params.type_k = params.type_v = _KV_TYPES[config.kv_type]

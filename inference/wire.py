@@ -26,7 +26,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     `gpu` is the CUDA device to use, as CUDA_VISIBLE_DEVICES spells it; empty leaves it open.
     `flash_attention=None` leaves the choice to llama.cpp. `unified` is the KV layout: one buffer
     shared by all slots, or (default) one stream per slot. `joint` puts decodes and prefill
-    chunks in one `llama_decode` call.
+    chunks in one `llama_decode` call. `batch` bounds the tokens of a step, `chunk` its prompt
+    tokens while anything decodes: a call cannot be interrupted, so it had better be short.
     """
 
     name: str
@@ -37,8 +38,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     gpu: str = ""
     gpu_layers: int = 0
     kv_type: str = "f16"
-    batch: int = 2048
-    ubatch: int = 512
+    batch: int = 512
     chunk: int = 128
     flash_attention: bool | None = None
     unified: bool = False

@@ -43,7 +43,7 @@ def empty_slots(request) -> Iterator[None]:
 
 def run(engine: Engine, sequences: list[Sequence], chunk: int = 256, slots: int = 8) -> Scheduler:
     """Run sequences to their end, the next one arriving with every step."""
-    scheduler = Scheduler(slots, batch=2048, chunk=chunk)
+    scheduler = Scheduler(slots, batch=512, chunk=chunk)
     arriving = iter(sequences)
     while (late := next(arriving, None)) or not scheduler.idle:
         if late:
@@ -87,7 +87,7 @@ def test_eight_streams_at_once_say_what_they_say_one_by_one(machine, chunk):
 
 def test_a_reused_prefix_changes_no_answer_and_cells_are_what_the_books_say(machine):
     llama, engine = machine
-    scheduler = Scheduler(2, batch=2048, chunk=256)
+    scheduler = Scheduler(2, batch=512, chunk=256)
     memory = llama_cpp.llama_get_memory(llama._context)
     cached = 0
     for case in GOLDEN["cases"][:6] * 2:

@@ -90,12 +90,14 @@ async def test_a_second_turn_computes_only_what_is_new(pool):
 
 
 @pytest.mark.parametrize("consumed", [1, 2, 10])
-async def test_a_hang_up_leaves_no_running_sequence(pool, consumed):
-    events = pool.generate(endless())
+@pytest.mark.parametrize("prompt", ["Tell me a story.", "word " * 700])
+async def test_a_hang_up_leaves_no_running_sequence(pool, consumed, prompt):
+    events = pool.generate(endless(prompt))
     for _ in range(consumed):
         await anext(events)
     await events.aclose()
-    await until(lambda: pool.status().running == pool.status().waiting == 0)
+    await collect(pool, chat("Hello!", max_tokens=1))  # served after the hang-up was
+    assert (pool.status().running, pool.status().waiting) == (0, 0)
 
 
 async def test_a_hang_up_in_the_queue_never_runs(pool):
