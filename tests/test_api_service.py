@@ -1,12 +1,14 @@
 """What operators and clients ask beside the model: health, readiness, models, metrics."""
 
 import asyncio
+import socket
 
 import httpx
 import pytest
 from openai import AsyncOpenAI, NotFoundError
 from prometheus_client.parser import text_string_to_metric_families
 
+from api.server import bind
 from inference import Started, TextDelta, WorkerLost
 from tests.fake_pool import FakePool, serving
 
@@ -109,3 +111,10 @@ async def test_every_app_counts_for_itself():
             await client.post(CHAT, json=BODY)
             metrics = await metrics_of(client)
             assert metrics[("onebox_requests_total", "chat", "200")] == 1
+
+
+def test_a_token_never_waits_for_the_acknowledgement_of_the_one_before():
+    with bind("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
