@@ -46,11 +46,10 @@ class Engine:
         return [self._sample(s, row) for s, row in zip(sampled, self._llama.logits(), strict=True)]
 
     def _sample(self, seq: Sequence, row: sampler.Row) -> Sampled:
-        if sampler.needs_adjusting(seq.sampling):
-            sampler.adjust(row, seq.sampling, seq.tokens, seq.prompt_len)
+        sampler.adjust(row, seq.sampling, seq.tokens, seq.prompt_len)
         if not seq.may_end:
             sampler.forbid(row, self._llama.end_tokens)
-        if np.isnan(row[row.argmax()]):  # argmax finds a NaN if there is one
-            return Sampled(seq, -1, b"", fault="the model's output is not a number")
+        if not np.isfinite(row[row.argmax()]):  # argmax finds a NaN if there is one
+            return Sampled(seq, -1, b"", fault="no token can be drawn from the model's output")
         token = sampler.draw(row, seq.sampling, len(seq.tokens))
         return Sampled(seq, token, self._llama.pieces[token], token in self._llama.end_tokens)

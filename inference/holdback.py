@@ -16,13 +16,13 @@ class Holdback:
     def feed(self, text: str) -> tuple[str, str | None]:
         """Add `text`; return what may be released and the marker that was met, if any.
 
-        After a marker the text that follows it is what `flush` returns. Where two markers
-        begin at the same place the longer one wins.
+        After a marker the text that follows it is what `flush` returns. Of several markers the
+        first to be complete wins, then the longer one.
         """
         self._held += text
-        found = [(at, -len(m), m) for m in self._markers if (at := self._held.find(m)) >= 0]
+        found = [(at + len(m), at, m) for m in self._markers if (at := self._held.find(m)) >= 0]
         if found:
-            at, _, marker = min(found)
+            _, at, marker = min(found)
             released, self._held = self._held[:at], self._held[at + len(marker) :]
             return released, marker
         keep = len(self._held) - self._possible_marker()

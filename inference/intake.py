@@ -15,7 +15,7 @@ from inference.wire import Chat, Submit, Text, Tokens
 
 
 class Intake:
-    """Turns a `Submit` into sequences: template, tokens, length check."""
+    """What a loaded model needs to understand requests: its template and its vocabulary."""
 
     def __init__(self, llama: Llama) -> None:
         self._llama = llama

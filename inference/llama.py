@@ -181,8 +181,10 @@ class Llama:
         return np.ctypeslib.as_array(pointer, shape=(self._outputs, self.n_vocab))
 
     def keep(self, slot: int, length: int) -> None:
-        """Trim the KV cache of `slot` to its first `length` tokens."""
-        lc.llama_memory_seq_rm(self._memory, slot, length, -1)
+        """Trim the KV cache of `slot` to its first `length` tokens. Raises DecodeFailed where the
+        architecture cannot forget a part."""
+        if not lc.llama_memory_seq_rm(self._memory, slot, length, -1):
+            raise DecodeFailed(f"slot {slot} cannot be trimmed to {length} tokens")
 
     def close(self) -> None:
         lc.llama_free(self._context)

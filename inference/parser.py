@@ -67,7 +67,7 @@ class StreamParser:
         """The end of the answer: what was held back is text after all."""
         held = self._holdback.flush()
         if self._channel is Call:
-            return [Text(_CALL + self._call + held)]
+            return [Text(self._blank + _CALL + self._call + held)]
         pieces = self._emit(held)
         if self._channel is Text and self._blank and not self._strip:
             pieces.append(Text(self._blank))
@@ -94,13 +94,17 @@ class StreamParser:
             case "<think>":
                 self._switch(Reasoning, (_END_THINK,))
             case "<tool_call>":
+                blank = self._blank
                 self._switch(Call, (_END_CALL,))
+                self._blank = blank  # text again if the call is none
             case "</think>":
                 self._switch(Text, self._text_markers)
             case "</tool_call>":
-                call = self._call
+                text = self._blank + _CALL + self._call + _END_CALL
+                call = _parse(self._call)
                 self._switch(Text, self._text_markers)
-                return [_parse(call) or Text(_CALL + call + _END_CALL)]
+                self._strip = call is not None
+                return [call or Text(text)]
         return []
 
     def _switch(self, channel: type[Text | Reasoning | Call], markers: tuple[str, ...]) -> None:

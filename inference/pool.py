@@ -11,6 +11,8 @@ import uuid
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import asdict, dataclass
 
+import msgspec
+
 from inference.deployment import Deployment
 from inference.parser import Call, Piece, Reasoning, StreamParser, Text
 from inference.replica import Answer, Replica, State
@@ -39,7 +41,7 @@ from inference.types import (
 from inference.wire import Accepted, Chat, Delta, End, Rejected, Submit, Tokens
 from inference.wire import Text as TextPrompt
 
-_ERRORS = {error.code: error for error in (BadRequest, ContextTooLong, WorkerLost)}
+_ERRORS = {error.code: error for error in (BadRequest, ContextTooLong, NotReady, WorkerLost)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,8 @@ class Pool:
             )
         if not self.ready:
             raise NotReady(self._replica.detail or "the model is still loading")
+        if request.n > self._bound:
+            raise BadRequest(f"n is {request.n}; this server takes at most {self._bound}", "n")
         if self._live + request.n > self._bound:
             waiting = max(0, self._live - self._deployment.engine.slots)
             seconds = self._mean_seconds * (1 + waiting / self._deployment.engine.slots)
@@ -174,7 +178,7 @@ class Pool:
         recommended = model.sampling.thinking if kwargs["enable_thinking"] else model.sampling.plain
         sampling = request.sampling.over(recommended)
         seed = secrets.randbits(63) if sampling.seed is None else sampling.seed % 2**64
-        return Submit(
+        submit = Submit(
             id=next(self._ids),
             prompt=_prompt(request, kwargs),
             sampling=_params(sampling, seed),
@@ -184,6 +188,10 @@ class Pool:
             stop=request.stop,
             n=request.n,
         )
+        try:  # the worker trusts what it is sent
+            return msgspec.convert(msgspec.to_builtins(submit), Submit)
+        except (msgspec.ValidationError, TypeError) as error:
+            raise BadRequest(f"the request is malformed: {error}") from None
 
     def _note(self, end: End) -> None:
         self._mean_seconds += (end.total - end.queued - self._mean_seconds) / 16

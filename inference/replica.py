@@ -15,7 +15,7 @@ import threading
 from dataclasses import dataclass
 from typing import Literal
 
-from inference.types import ModelInfo, WorkerLost
+from inference.types import ModelInfo, NotReady, WorkerLost
 from inference.wire import (
     Accepted,
     Cancel,
@@ -40,6 +40,7 @@ Answers = asyncio.Queue[Answer]
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 60.0  # seconds before a restart
 _LONGEST_END = 10.0  # seconds for a worker to finish its step; then it is killed
+_NAMES = {int(s): s.name for s in signal.Signals}
 _LOST = (
     "The process that runs the model died before this answer was complete; "
     "it is being restarted. Please try again."
@@ -118,24 +119,33 @@ class Replica:
 
     async def _supervise(self) -> None:
         pause = _FIRST_PAUSE
-        while self.state != "failed":
-            self._worker = await self._start_worker(self._config)
-            try:
-                if await self._attend(self._worker):
-                    pause = _FIRST_PAUSE
-                end = await _end_of(self._worker)
-            finally:
-                self._worker.writer.close()
-                self._worker = None
-                self._reject_all()
-            cause = self._refusal or f"the worker died: {end}"
+        while self.state != "stopped":
+            was_ready, cause = await self._one_life()
             if self.info is None:
                 self._become("failed", cause)
                 return
             self._become("restarting", cause)
             self.restarts += 1
+            pause = _FIRST_PAUSE if was_ready else min(2 * pause, _LONGEST_PAUSE)
             await asyncio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _one_life(self) -> tuple[bool, str]:
+        """Start a worker and follow it to its end; whether it got ready, and how it ended."""
+        was_ready = False
+        try:
+            self._worker = await self._start_worker(self._config)
+            was_ready = await self._attend(self._worker)
+            if was_ready:
+                self._become("restarting", "the worker is gone")
+            end = await _end_of(self._worker)
+            return was_ready, self._refusal or f"the worker died: {end}"
+        except Exception as error:  # whatever it was, the model has to come back
+            return was_ready, f"the worker could not be run: {error}"
+        finally:
+            if self._worker:
+                self._worker.writer.close()
+                self._worker = None
+            self._reject_all()
 
     async def _attend(self, worker: _Worker) -> bool:
         """Pass on a worker's reports until it is gone; whether it ever got ready."""
@@ -169,8 +179,10 @@ class Replica:
 
     def _reject_all(self) -> None:
         self.stats = Stats()
+        stopped = self.state == "stopped"
+        code, message = (NotReady.code, self.detail) if stopped else (WorkerLost.code, _LOST)
         for id, queue in self._live.items():
-            queue.put_nowait(Rejected(id, WorkerLost.code, _LOST))
+            queue.put_nowait(Rejected(id, code, message))
         self._live.clear()
 
     def _become(self, state: State, detail: str) -> None:
@@ -181,7 +193,7 @@ class Replica:
 
 async def _start_process(config: EngineConfig) -> _Worker:
     ours, theirs = socket.socketpair()
-    with theirs:
+    try:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -194,16 +206,23 @@ async def _start_process(config: EngineConfig) -> _Worker:
             env=os.environ | ({"CUDA_VISIBLE_DEVICES": config.gpu} if config.gpu else {}),
             start_new_session=True,  # Ctrl-C is for the server, which then ends its workers
         )
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
     reader, writer = await asyncio.open_connection(sock=ours)
     return _Worker(reader, writer, asyncio.create_task(_autopsy(process)), process.pid)
 
 
 async def _end_of(worker: _Worker) -> str:
-    """Wait for the end of a worker whose socket is closed; how it ended."""
-    try:
-        return await asyncio.wait_for(worker.ended, _LONGEST_END)
-    except TimeoutError:
+    """Wait for the end of a worker that has closed its socket or was told to; how it ended."""
+    done, _ = await asyncio.wait({worker.ended}, timeout=_LONGEST_END)
+    if not done:
+        worker.ended.cancel()
+        await asyncio.wait({worker.ended})
         return "it hung and was killed"
+    return worker.ended.result()
 
 
 async def _autopsy(process: asyncio.subprocess.Process) -> str:
@@ -215,10 +234,11 @@ async def _autopsy(process: asyncio.subprocess.Process) -> str:
             words = (words + read)[-1000:]
         code = await process.wait()
     except asyncio.CancelledError:  # nobody waits any longer
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
         await process.wait()
         raise
-    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    how = f"signal {_NAMES.get(-code, -code)}" if code < 0 else f"exit code {code}"
     last = words.decode(errors="replace").splitlines()[-2:]
     return " ".join([how, *(line.strip() for line in last)])
 

@@ -17,6 +17,7 @@ from inference.sequence import SamplingParams
 
 Row = npt.NDArray[np.float32]
 
+_COLD = 1e-6  # temperatures below are greedy: their weights are not numbers any more
 _HEAD = 1024  # candidates sorted before the whole vocabulary is
 
 
@@ -40,15 +41,6 @@ def adjust(row: Row, params: SamplingParams, tokens: list[int], prompt_len: int)
         row[seen] -= (params.presence_penalty + params.frequency_penalty * counts).astype(row.dtype)
 
 
-def needs_adjusting(params: SamplingParams) -> bool:
-    return bool(
-        params.logit_bias
-        or params.repeat_penalty != 1.0
-        or params.presence_penalty
-        or params.frequency_penalty
-    )
-
-
 def forbid(row: Row, tokens: Ids[int]) -> None:
     """Make `tokens` impossible."""
     row[list(tokens)] = -np.inf
@@ -56,7 +48,7 @@ def forbid(row: Row, tokens: Ids[int]) -> None:
 
 def draw(row: Row, params: SamplingParams, position: int) -> int:
     """Sample a token from `row`, shape (vocabulary,); greedy where the temperature is 0."""
-    if params.temperature == 0.0 or params.top_k == 1:
+    if params.temperature < _COLD or params.top_k == 1:
         return int(row.argmax())
     ids, logits = _candidates(row, params)
     weights = np.exp((logits - logits.max()).astype(np.float64) / params.temperature)

@@ -29,6 +29,7 @@ class Scheduler:
     """
 
     def __init__(self, slots: int, batch: int, chunk: int) -> None:
+        assert slots <= batch, "every slot decodes a token in a step"
         self._cache = PrefixCache(slots)
         self._batch = batch
         self._chunk = chunk

@@ -7,6 +7,9 @@ Knows neither llama.cpp nor how a plan is made.
 
 import codecs
 from dataclasses import dataclass, field
+from typing import Annotated
+
+from msgspec import Meta
 
 from inference.holdback import Holdback
 from inference.types import FinishReason
@@ -16,7 +19,7 @@ from inference.types import FinishReason
 class SamplingParams:
     """Resolved sampling: nothing is left unsaid. Neutral values switch a step off."""
 
-    temperature: float = 1.0
+    temperature: Annotated[float, Meta(ge=0)] = 1.0
     top_k: int = 0
     top_p: float = 1.0
     min_p: float = 0.0
@@ -85,9 +88,6 @@ class Sequence:
     def may_end(self) -> bool:
         """Whether an end-of-text token may be sampled now."""
         return not self.ignore_eos and self.generated >= self.min_tokens
-
-    def check(self) -> None:
-        assert 0 <= self.cached <= self.computed <= len(self.tokens) <= self.limit, self
 
 
 @dataclass(frozen=True, slots=True)

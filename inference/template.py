@@ -73,7 +73,7 @@ class ChatTemplate:
                 messages=[self._plain(_message(m)) for m in messages],
                 tools=[self._plain(_tool(t)) for t in tools] or None,
                 add_generation_prompt=True,
-                **kwargs,
+                **self._plain(kwargs),
             )
         except Exception as error:  # a template is a program of its author: it may fail in any way
             raise BadRequest(

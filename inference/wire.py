@@ -9,12 +9,13 @@ import contextlib
 import socket
 import struct
 import threading
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from inference.sequence import SamplingParams
-from inference.types import FinishReason, Message, ModelInfo, Tool
+from inference.types import BadRequest, FinishReason, Message, ModelInfo, Tool
 
 MAX_FRAME = 32 << 20  # the largest accepted prompt, escaped, with room
 _LENGTH = struct.Struct("<I")
@@ -71,11 +72,11 @@ class Submit(msgspec.Struct, tag=True):
     id: int
     prompt: Chat | Text | Tokens
     sampling: SamplingParams
-    max_tokens: int | None
+    max_tokens: Annotated[int, Meta(ge=1)] | None
     min_tokens: int
     ignore_eos: bool
-    stop: tuple[str, ...]
-    n: int
+    stop: tuple[Annotated[str, Meta(min_length=1)], ...]
+    n: Annotated[int, Meta(ge=1)]
 
 
 class Cancel(msgspec.Struct, tag=True):
@@ -155,8 +156,10 @@ _reports = msgspec.msgpack.Decoder(Report)
 
 
 def frame(message: Command | Report) -> bytes:
-    """`message` as it goes over the wire."""
+    """`message` as it goes over the wire. Raises BadRequest if it is too large."""
     body = _encoder.encode(message)
+    if len(body) > MAX_FRAME:
+        raise BadRequest(f"the request is larger than {MAX_FRAME >> 20} MiB")
     return _LENGTH.pack(len(body)) + body
 
 

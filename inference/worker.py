@@ -7,10 +7,12 @@ other end of its socket does. Knows nothing of HTTP.
 
 import contextlib
 import queue
+import signal
 import socket
 import sys
 import threading
 import time
+import traceback
 
 from inference.engine import Engine
 from inference.intake import Intake
@@ -127,6 +129,10 @@ def _admit(submit: Submit, channel: Channel, intake: Intake, inbox: Inbox) -> No
     except InferenceError as error:
         channel.send(Rejected(submit.id, error.code, error.message, error.field))
         return
+    except Exception:  # a fault of ours in one request is not everybody's end
+        traceback.print_exc()
+        channel.send(Rejected(submit.id, InferenceError.code, "this request broke the server"))
+        return
     channel.send(Accepted(submit.id, len(sequences[0].tokens), thinking))
     inbox.put(sequences)
 
@@ -174,4 +180,7 @@ def _serve(config: EngineConfig, channel: Channel) -> None:
 
 
 if __name__ == "__main__":
+    # A signal to the whole process group is for the server: this one ends with its socket.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     serve(socket.socket(fileno=int(sys.argv[1])))

@@ -33,7 +33,7 @@ ONLY_IN = {
     "uvicorn": {"api/"},
     "typer": {"api/cli.py", "api/terminal_chat.py"},
     "rich": {"api/cli.py", "api/terminal_chat.py"},
-    "msgspec": {"inference/wire.py", "api/"},
+    "msgspec": {"inference/wire.py", "inference/sequence.py", "inference/pool.py", "api/"},
     "huggingface_hub": {"inference/hub.py", "inference/doctor.py"},
 }
 

@@ -21,6 +21,8 @@ SAMPLES: list[tuple[str, list[Piece]]] = [
     ("<tool_call>\nnot json\n</tool_call>", [Text("<tool_call>\nnot json\n</tool_call>")]),
     ('<tool_call>{"name": 3}</tool_call>', [Text('<tool_call>{"name": 3}</tool_call>')]),
     ("<tool_call>{never closed", [Text("<tool_call>{never closed")]),
+    ("Hi\n<tool_call>{</tool_call>\nBye", [Text("Hi\n<tool_call>{</tool_call>\nBye")]),
+    ("Hi\n<tool_call>{never", [Text("Hi\n<tool_call>{never")]),
     ("a < b </think c", [Text("a < b </think c")]),
 ]
 

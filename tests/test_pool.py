@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from inference import (
     Finished,
     GenerationEvent,
     GenerationRequest,
+    InferenceError,
     Message,
     NotReady,
     Overloaded,
@@ -178,9 +180,78 @@ async def test_closing_ends_the_worker_and_what_still_runs(deployment):
     await anext(events)
     await pool.close()
     assert not worker.is_running()
-    with pytest.raises(WorkerLost):
+    with pytest.raises(NotReady, match="shutting down"):
         async for _ in events:
             pass
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8])
+async def test_closing_while_a_worker_dies_ends(deployment, turns):
+    """Between the end of its socket and the end of its process, turns of the event loop apart."""
+    pool = Pool(deployment)
+    await pool.start()
+    await pool.until_ready()
+    reader = pool._replica._worker.reader
+    os.kill(pool.worker_pid, signal.SIGKILL)
+    async with asyncio.timeout(20):
+        while not reader.at_eof():
+            await asyncio.sleep(0)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await pool.close()
+    assert pool.status().state == "stopped"
+
+
+async def test_a_worker_that_cannot_be_started_is_tried_again(pool):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (psutil.Process().num_fds(), hard))
+        os.kill(pool.worker_pid, signal.SIGKILL)
+        await until(lambda: "could not be run" in pool.status().detail)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    await until(lambda: pool.ready)
+    assert await text_of(pool, chat("Hello!"))
+
+
+async def test_a_signal_for_the_server_does_not_end_its_worker(pool):
+    os.kill(pool.worker_pid, signal.SIGTERM)
+    assert await text_of(pool, chat("Hello!"))
+    assert pool.status().restarts == 0
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"n": 0},
+        {"n": 1000},
+        {"max_tokens": 0},
+        {"max_tokens": 8.5},
+        {"stop": ("",)},
+        {"stop": 7},
+        {"sampling": Sampling(temperature=-1)},
+        {"sampling": Sampling(logit_bias={5: 1.0})},
+        {"template_kwargs": {"x": object()}},
+    ],
+    ids=str,
+)
+async def test_a_malformed_request_is_refused_and_disturbs_nobody(pool, odd):
+    neighbour = pool.generate(endless())
+    await anext(neighbour)
+    with pytest.raises(BadRequest):
+        await collect(pool, chat("Hello!", **odd))
+    assert await text_of(pool, chat("Hello!"))
+    assert isinstance(await anext(neighbour), TextDelta)
+    await neighbour.aclose()
+    assert pool.status().restarts == 0
+
+
+async def test_logits_that_leave_no_token_fail_their_own_request_only(pool):
+    vocabulary = pool.status().info.vocabulary
+    bans = tuple((token, float("-inf")) for token in range(vocabulary))
+    with pytest.raises(InferenceError, match="no token can be drawn"):
+        await collect(pool, chat("Hello!", sampling=Sampling(logit_bias=bans)))
+    assert await text_of(pool, chat("Hello!"))
 
 
 async def test_a_thousand_requests_leave_nothing_behind(pool):

@@ -27,6 +27,11 @@ def test_temperature_zero_takes_the_largest():
     assert sampler.draw(row_of(1, 5, 2), SamplingParams(temperature=0), 0) == 1
 
 
+def test_a_temperature_too_small_for_numbers_is_greedy():
+    for temperature in (1e-300, 1e-45, 1e-7):
+        assert sampler.draw(row_of(1, 5, 2), SamplingParams(temperature=temperature), 0) == 1
+
+
 def test_draws_follow_the_softmax():
     row = row_of(0.0, 1.0, 2.0, -1.0)
     assert frequencies(row, SamplingParams()) == pytest.approx(softmax(row), abs=0.03)

@@ -19,7 +19,8 @@ def finish(scheduler: Scheduler, engine: FakeEngine) -> dict[int, str]:
     while not scheduler.idle:
         plan = scheduler.plan(now=0.0)
         for progress in scheduler.commit(plan, engine.step(plan), now=0.0):
-            progress.seq.check()
+            seq = progress.seq
+            assert 0 <= seq.cached <= seq.computed <= len(seq.tokens) <= seq.limit
             if progress.reason:
                 assert progress.seq.id not in ends
                 ends[progress.seq.id] = progress.reason

@@ -17,6 +17,7 @@ from pydantic import BeforeValidator, Field
 from api.body import WireModel
 from api.openai.common import (
     FINGERPRINT,
+    SPELLED,
     GenerationBody,
     Head,
     Limit,
@@ -94,6 +95,9 @@ def _template_kwargs(kwargs: Any) -> Any:
         raise ValueError("Input should be an object of at most 16 entries")
     if not all(isinstance(value, str | int | float | None) for value in kwargs.values()):
         raise ValueError("Every value should be a text, a number or a boolean")
+    thinking = kwargs.get("enable_thinking")
+    if isinstance(thinking, str) and thinking.lower() not in SPELLED:
+        raise ValueError("enable_thinking should be a boolean")
     if _RESERVED & kwargs.keys():
         raise ValueError(f"Keys should not be any of {', '.join(sorted(_RESERVED))}")
     return kwargs
@@ -144,7 +148,7 @@ class ChatBody(GenerationBody):
         """The first of three spellings that says anything."""
         for said in (self.chat_template_kwargs.get("enable_thinking"), self.enable_thinking):
             if said is not None:
-                return bool(said)
+                return bool(SPELLED[said.lower()] if isinstance(said, str) else said)
         return False if self.reasoning_effort in ("none", "minimal") else None
 
 

@@ -37,7 +37,7 @@ REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
     "json_schema": ({},),
 }
 _BOOLEANS: Final = ("stream", "ignore_eos", "enable_thinking", "logprobs", "echo")
-_SPELLED: Final[Mapping[str, bool]] = {"true": True, "false": False}
+SPELLED: Final[Mapping[str, bool]] = {"true": True, "false": False}
 
 
 def _not_zero(limit: int) -> int:
@@ -66,7 +66,7 @@ def _biases(biases: Any) -> tuple[tuple[int, float], ...]:
 
 Limit = Annotated[int, Field(ge=-1, le=INT32), AfterValidator(_not_zero)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
-Repetition = Annotated[float, Field(gt=0, le=10)]
+Repetition = Annotated[float, Field(ge=0.01, le=10)]
 Stops = Annotated[
     tuple[Annotated[str, Field(max_length=256)], ...],
     Field(max_length=16),
@@ -128,7 +128,7 @@ def read(model: type[Body], raw: Mapping[str, Any], refused: Mapping[str, tuple[
     said = {field: value for field, value in raw.items() if value is not None}
     for field in _BOOLEANS:
         if isinstance(spelled := said.get(field), str):
-            said[field] = _SPELLED.get(spelled.lower(), spelled)
+            said[field] = SPELLED.get(spelled.lower(), spelled)
     for field, neutral in {**REFUSED, **refused}.items():
         if field in said and said[field] not in neutral:
             raise BadRequest(f"{field} with this value is not supported yet; leave it out.", field)
