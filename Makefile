@@ -9,7 +9,7 @@ SETUP = $(PYTHON) -m setup --cuda "$(CUDA)"
 BIN = .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev serve test test-0.6b lint bench clean
+.PHONY: help install dev serve test test-0.6b lint bench train clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9.-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | while IFS=: read -r target text; \
@@ -38,6 +38,10 @@ lint: dev ## Check style (ruff) and types (mypy, strict)
 
 bench: dev ## Measure a running server: ARGS="URL [URL ...]", by default the one of make serve
 	@$(BIN)/python -m benchmarks.load $(or $(ARGS),http://127.0.0.1:8000)
+
+train: ## Make qwen3-demo again from nothing (about half an hour on two cores)
+	@$(SETUP) --extra train
+	@$(BIN)/python -m training
 
 clean: ## Remove .venv and all that tools left behind; built wheels stay in the user's cache
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
