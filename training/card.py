@@ -67,9 +67,9 @@ Greedy answers of this file; `examples.json` holds the same as data, and the tes
 {examples}
 ## How to make it again
 
-`make train` runs all stages (`python -m training`, extra `train`); `python -m training --help` lists them. The
-corpus and the tokenizer come out the same each time. The weights vary a little with the machine, so
-scores and examples are made anew with them.
+`make train` runs all stages; `python -m training --help` lists them. The corpus and the tokenizer
+come out the same each time. The weights vary a little with the machine, so scores and examples are
+made anew with them.
 """
 
 
