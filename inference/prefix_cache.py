@@ -30,10 +30,6 @@ class PrefixCache:
         self._idle = dict.fromkeys(range(slots))  # insertion order: least recently used first
 
     @property
-    def idle(self) -> int:
-        return len(self._idle)
-
-    @property
     def cells(self) -> int:
         """Cells that hold cached tokens of idle slots."""
         return sum(len(self._resident[slot]) for slot in self._idle)
