@@ -3,9 +3,13 @@
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from hypothesis import settings
 
 from inference import Deployment, Pool, Wishes, load_config, prepare
 from inference.llama import Llama
+
+settings.register_profile("onebox", deadline=None)  # nothing in the suite is timed
+settings.load_profile("onebox")
 
 
 @pytest.fixture(scope="session")
