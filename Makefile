@@ -36,8 +36,9 @@ lint: dev ## Check style (ruff) and types (mypy, strict)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: dev ## Measure a running server: ARGS="URL [URL ...]", by default the one of make serve
-	@$(BIN)/python -m benchmarks.load $(or $(ARGS),http://127.0.0.1:8000)
+bench: ## Measure running servers, options of onebox bench in ARGS (by default: the one of make serve)
+	@$(SETUP) --extra bench
+	@$(BIN)/onebox bench $(ARGS)
 
 train: ## Make qwen3-demo again from nothing (about half an hour on two cores)
 	@$(SETUP) --extra train

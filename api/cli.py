@@ -23,6 +23,7 @@ from rich.progress import (
     DownloadColumn,
     Progress,
     TextColumn,
+    TimeElapsedColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
@@ -41,6 +42,7 @@ from inference import (
     InferenceError,
     NotReady,
     Pool,
+    Tuning,
     UnknownModel,
     Wishes,
     examine,
@@ -48,6 +50,7 @@ from inference import (
     load_config,
     prepare,
     pull,
+    tune,
 )
 
 _EXIT: Final[Mapping[type[InferenceError], int]] = {
@@ -65,6 +68,7 @@ _DOWNLOAD: Final = (
     TransferSpeedColumn(),
     TimeRemainingColumn(),
 )
+_TUNING: Final = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
 _STATUS_STYLE: Final[Mapping[str, str]] = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
@@ -86,6 +90,12 @@ Model = Annotated[str | None, typer.Argument(help="A name of models.yaml or a pa
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="A models.yaml instead of the packaged one.")
 ]
+
+Slots = Annotated[int | None, typer.Option(min=1, help="Requests at the same time.")]
+Context = Annotated[int | None, typer.Option(min=1, help="Tokens over all slots.")]
+Threads = Annotated[int | None, typer.Option(min=1)]
+GpuLayers = Annotated[int | None, typer.Option(min=-1, help="-1 means all.")]
+KvType = Annotated[str | None, typer.Option(help="f16 or q8_0.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -109,11 +119,12 @@ def serve(  # noqa: PLR0913 - typer wants one parameter per option
     *,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535)] = None,
-    slots: Annotated[int | None, typer.Option(min=1, help="Requests at the same time.")] = None,
-    context: Annotated[int | None, typer.Option(min=1, help="Tokens over all slots.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1)] = None,
-    gpu_layers: Annotated[int | None, typer.Option(min=-1, help="-1 means all.")] = None,
-    kv_type: Annotated[str | None, typer.Option(help="f16 or q8_0.")] = None,
+    slots: Slots = None,
+    context: Context = None,
+    threads: Threads = None,
+    gpu_layers: GpuLayers = None,
+    kv_type: KvType = None,
+    tuned: Annotated[bool, typer.Option(help="Use what `onebox tune` found.")] = True,
     queue: Annotated[int | None, typer.Option(min=0, help="Requests that may wait.")] = None,
     config_file: ConfigFile = None,
 ) -> None:
@@ -122,10 +133,38 @@ def serve(  # noqa: PLR0913 - typer wants one parameter per option
     host = host or config.server.host
     with bind(host, config.server.port if port is None else port) as listener:
         wishes = Wishes(context=context, slots=slots, kv_type=kv_type, gpu_layers=gpu_layers)
-        deployment = prepare(config, model, wishes, threads)
+        deployment = prepare(config, model, wishes, threads, tuned=tuned)
         _print_plan(deployment)
         pool = Pool(deployment, queue=config.server.queue if queue is None else queue)
         asyncio.run(_serve(pool, listener, _address(host, listener)))
+
+
+@app.command("tune")
+def tune_model(  # noqa: PLR0913 - typer wants one parameter per option
+    model: Model = None,
+    *,
+    slots: Slots = None,
+    context: Context = None,
+    threads: Threads = None,
+    gpu_layers: GpuLayers = None,
+    kv_type: KvType = None,
+    budget: Annotated[int, typer.Option(min=1, help="Seconds, once the model is loaded.")] = 50,
+    config_file: ConfigFile = None,
+) -> None:
+    """Measure which settings are fastest here; `serve` with the same options uses them."""
+    wishes = Wishes(context=context, slots=slots, kv_type=kv_type, gpu_layers=gpu_layers)
+    deployment = prepare(load_config(config_file), model, wishes, threads, tuned=False)
+    with Progress(*_TUNING, console=console) as progress:
+        task = progress.add_task("loading the model", total=budget)
+
+        def watch(what: str, left: float) -> None:
+            progress.update(task, description=what, completed=budget - left)
+
+        tuning = tune(deployment, budget, watch)
+        watch("done", 0)
+    _print_tuning(tuning)
+    path = tuning.remember()
+    typer.echo(f"Stored in {path}; `onebox serve` with the same options uses it.")
 
 
 @app.command()
@@ -172,6 +211,19 @@ def models(config_file: ConfigFile = None) -> None:
     console.print(table)
 
 
+@app.command(
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def bench(ctx: typer.Context) -> None:
+    """Measure running servers; `onebox bench --help` lists workloads and options."""
+    from benchmarks import serve  # noqa: PLC0415  (a tool with a command line of its own)
+
+    tool = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+    tool.command()(serve.main)
+    tool(ctx.args, prog_name="onebox bench", standalone_mode=False)
+
+
 @app.command()
 def doctor() -> None:
     """Check this machine and say what to do."""
@@ -214,9 +266,19 @@ def _print_plan(deployment: Deployment) -> None:
     for name, value in deployment.plan.rows():
         table.add_row(name, value)
     console.print(table)
-    for reason in deployment.plan.reasons:
+    for reason in filter(None, (*deployment.plan.reasons, deployment.tuning)):
         console.print(f"- {reason}")
     typer.echo(f"Loading {deployment.model.name} ...")
+
+
+def _print_tuning(tuning: Tuning) -> None:
+    table = Table(caption=tuning.legend, caption_justify="left")
+    for number, column in enumerate(tuning.columns):
+        table.add_column(column, justify="right" if number in range(4, 9) else "left")
+    for row in tuning.rows:
+        table.add_row(*tuning.cells(row), style="bold" if row is tuning.best else "")
+    console.print(table)
+    console.print(tuning.verdict)
 
 
 def _address(host: str, listener: socket.socket) -> str:

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from inference import (
     BadRequest,
     ContextTooLong,
+    DeadlineExceeded,
     InferenceError,
     NotReady,
     Overloaded,
@@ -43,6 +44,7 @@ _STATUS: Final[Mapping[type[InferenceError], int]] = {
     ClientGone: 499,
     NotReady: 503,
     WorkerLost: 503,
+    DeadlineExceeded: 504,
 }
 UNFORESEEN: Final = InferenceError("Something broke inside the server; its log says what.")
 

@@ -94,6 +94,9 @@ class _PoolCollector(Collector):
             "prompt_tokens": ("Prompt tokens, cached ones included", now.prompt_tokens),
             "cached_tokens": ("Prompt tokens not computed again", now.cached_tokens),
             "completion_tokens": ("Tokens generated", now.completion_tokens),
+            "preemptions": ("Times a request gave up its KV cells for a while", now.preemptions),
+            "drafted_tokens": ("Tokens guessed (speculation)", now.drafted),
+            "accepted_tokens": ("Guessed tokens that were right", now.accepted),
             "worker_restarts": ("Worker processes that had to be started again", now.restarts),
         }
         for name, (text, value) in gauges.items():

@@ -15,6 +15,8 @@ from typing import Annotated
 
 import typer
 
+from benchmarks import run
+
 TARGETS = ("llama-server", "llama-batched-bench")
 _OWN_FLAGS = ("-DLLAMA_CURL=OFF", "-DLLAMA_OPENSSL=OFF", "-DLLAMA_BUILD_TESTS=OFF")
 
@@ -36,16 +38,23 @@ def flags() -> list[str]:
     return [str(flag) for flag in record["llama"]["flags"]]
 
 
+def built(folder: Path) -> Path:
+    """FOLDER/bin with all of `TARGETS`, built unless it is there already."""
+    tools = folder / "bin"
+    if not all((tools / target).exists() for target in TARGETS):
+        folder.mkdir(parents=True, exist_ok=True)
+        build = ["cmake", "--build", str(folder), "--parallel", "--target", *TARGETS]
+        configure = ["cmake", "-S", str(fetch(folder)), "-B", str(folder)]
+        configure += ["-DCMAKE_BUILD_TYPE=Release", *_OWN_FLAGS, *flags()]
+        subprocess.run(configure, check=True)
+        subprocess.run(build, check=True)
+    return tools
+
+
 def main(folder: Annotated[Path, typer.Argument(help="Where to build, about 1 GB")]) -> None:
     """Build llama-server with the flags of this environment's llama.cpp."""
-    folder.mkdir(parents=True, exist_ok=True)
-    source = fetch(folder)
-    build = ["cmake", "--build", str(folder), "--parallel", "--target", *TARGETS]
-    configure = ["cmake", "-S", str(source), "-B", str(folder), "-DCMAKE_BUILD_TYPE=Release"]
-    subprocess.run([*configure, *_OWN_FLAGS, *flags()], check=True)
-    subprocess.run(build, check=True)
-    typer.echo(f"{folder}/bin/llama-server is ready.")
+    typer.echo(f"{built(folder)} holds {' and '.join(TARGETS)}.")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

@@ -12,11 +12,13 @@ from inference.doctor import Check, examine
 from inference.fit import Plan, Wishes
 from inference.hub import installed, pull
 from inference.pool import Pool, PoolStatus
+from inference.tune import Tuning, tune
 from inference.types import (
     BadModelFile,
     BadRequest,
     ConfigError,
     ContextTooLong,
+    DeadlineExceeded,
     DoesNotFit,
     DownloadError,
     Finished,
@@ -50,6 +52,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "ContextTooLong",
+    "DeadlineExceeded",
     "Deployment",
     "DoesNotFit",
     "DownloadError",
@@ -78,6 +81,7 @@ __all__ = [
     "Tool",
     "ToolCall",
     "ToolCallDelta",
+    "Tuning",
     "UnknownModel",
     "Usage",
     "Wishes",
@@ -87,4 +91,5 @@ __all__ = [
     "load_config",
     "prepare",
     "pull",
+    "tune",
 ]

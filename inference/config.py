@@ -73,7 +73,7 @@ class SamplingDefaults:
 class Model:
     """A model as it would be served; `None` means "let the memory plan choose".
 
-    `context` counts tokens over all slots.
+    `context` counts tokens over all slots; `itl_target_ms` is the time wanted between two tokens.
     """
 
     name: str
@@ -86,6 +86,9 @@ class Model:
     kv_type: str | None
     threads: int | None
     gpu_layers: int | None
+    itl_target_ms: float | None
+    speculation: bool
+    host_cache_mib: int | None
 
 
 def _or_auto(value: object, validate: ValidatorFunctionWrapHandler) -> object:
@@ -114,7 +117,8 @@ def _shaped(pattern: str, words: str) -> AfterValidator:
 _Port = Annotated[int, Field(ge=0, le=65535)]
 _Limit = Annotated[int, Field(ge=1)]
 _Count = Annotated[int | None, Field(ge=1), WrapValidator(_or_auto)]
-_Layers = Annotated[int | None, Field(ge=0), WrapValidator(_or_auto)]
+_Natural = Annotated[int | None, Field(ge=0), WrapValidator(_or_auto)]
+_Milliseconds = Annotated[float | None, Field(gt=0), WrapValidator(_or_auto)]
 _KvType = Annotated[Literal["f16", "q8_0"] | None, WrapValidator(_or_auto)]
 _Path = Annotated[Path, BeforeValidator(_beside_the_file)]
 _Repo = Annotated[str, _shaped(r"[\w.-]+/[\w.-]+", "OWNER/NAME")]
@@ -169,7 +173,10 @@ class Settings(_Section):
     slots: _Count = None
     kv_type: _KvType = None
     threads: _Count = None
-    gpu_layers: _Layers = None
+    gpu_layers: _Natural = None
+    itl_target_ms: _Milliseconds = None
+    speculation: bool = True
+    host_cache_mib: _Natural = None
     thinking: bool = True
     sampling: SamplingModes = SamplingModes()
 
@@ -282,26 +289,20 @@ class Config(_Section):
     def _model(self, name: str, source: Source, said: Settings) -> Model:
         keys = said.model_fields_set & Settings.model_fields.keys()
         run = self.defaults.model_copy(update={key: getattr(said, key) for key in keys})
+        alike = {key: getattr(run, key) for key in Settings.model_fields if key != "sampling"}
         return Model(
             name=name,
             source=source,
             aliases=tuple(said.aliases) if isinstance(said, ModelEntry) else (),
-            thinking=run.thinking,
             sampling=said.sampling.over(self.defaults.sampling),
-            context=run.context,
-            slots=run.slots,
-            kv_type=run.kv_type,
-            threads=run.threads,
-            gpu_layers=run.gpu_layers,
+            **alike,
         )
 
     def _nothing_is_called(self, wanted: str) -> str:
         near = difflib.get_close_matches(wanted.lower(), self.spellings, n=3)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
-        return (
-            f"There is no model called {wanted!r}.{hint} "
-            f"Known are {', '.join(self.models)}, and any path to a .gguf file."
-        )
+        known = f"Known are {', '.join(self.models)}, and any path to a .gguf file."
+        return f"There is no model called {wanted!r}.{hint} {known}"
 
 
 def load_config(path: Path | None = None) -> Config:

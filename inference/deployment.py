@@ -1,11 +1,12 @@
 """From a name and wishes to everything a pool needs: which file, which plan, which settings.
 
-Settings meet here and nowhere else: the command line goes over models.yaml, and what neither says
-is what fits this box.
+Settings meet here and nowhere else: the command line goes over models.yaml, that over what was
+measured (tuned), and what none of them says is what fits this box.
 """
 
 import importlib.util
 import os
+import shlex
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -13,19 +14,29 @@ import psutil
 
 from inference.config import Config, Model
 from inference.fit import NO_WISHES, Plan, Wishes, plan
-from inference.gguf_header import read_header
+from inference.gguf_header import GgufHeader, read_header
 from inference.hub import resolve
 from inference.memory import Memory, read_memory
-from inference.wire import EngineConfig
+from inference.tuned import DamagedResult, Subject, identify, recall
+from inference.types import ConfigError, DoesNotFit
+from inference.wire import DRAFTS, EngineConfig
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A model that can be served: its entry, its memory plan, its engine's settings."""
+    """A model that can be served: its entry, its memory plan, its engine's settings.
+
+    `subject` is what measured settings are about, `tuning` a sentence on whether there are any;
+    `header` and `memory` are what was planned with.
+    """
 
     model: Model
     plan: Plan
     engine: EngineConfig
+    header: GgufHeader
+    memory: Memory
+    subject: Subject
+    tuning: str = ""
 
 
 def prepare(
@@ -33,15 +44,68 @@ def prepare(
     name: str | None = None,
     wishes: Wishes = NO_WISHES,
     threads: int | None = None,
+    *,
+    tuned: bool = True,
 ) -> Deployment:
     """Find the weights of model `name` and plan how they are loaded.
 
-    Raises UnknownModel, DownloadError, BadModelFile, ConfigError and DoesNotFit.
+    With `tuned`, settings that `onebox tune` found are used where nobody said otherwise. Raises
+    UnknownModel, DownloadError, BadModelFile, ConfigError and DoesNotFit.
     """
     model = config.find(name)
     path = resolve(model.source)
-    planned = plan(read_header(path), _memory(), _over(wishes, model))
-    return Deployment(model, planned, _engine(model, path, planned, threads))
+    header, memory = read_header(path), _memory()
+    planned = plan(header, memory, _over(wishes, model))
+    threads = threads or model.threads
+    engine = _engine(model, path, header, planned, threads or _cores())
+    subject = identify(engine, planned.gpu.name if planned.gpu else "", threads)
+    deployment = Deployment(model, planned, engine, header, memory, subject)
+    return _tuned(deployment, name or model.name) if tuned else deployment
+
+
+def fits(deployment: Deployment, engine: EngineConfig) -> bool:
+    """Whether `engine` fits where the deployment's own settings do."""
+    try:
+        _plan_with(deployment, engine)
+    except (ConfigError, DoesNotFit):
+        return False
+    return True
+
+
+def _plan_with(deployment: Deployment, engine: EngineConfig) -> Plan:
+    """The plan for other settings of the engine: layers, context and slots are as they were."""
+    wishes = Wishes(
+        context=engine.context,
+        slots=engine.slots,
+        kv_type=engine.kv_type,
+        gpu_layers=engine.gpu_layers,
+        n_ubatch=engine.batch,
+        flash_attention=engine.flash_attention is not False,
+        unified=engine.unified,
+    )
+    planned = plan(deployment.header, deployment.memory, wishes)
+    if planned.request_context == deployment.plan.request_context:
+        return replace(planned, reasons=deployment.plan.reasons)
+    return planned
+
+
+def _tuned(deployment: Deployment, name: str) -> Deployment:
+    """The deployment with the settings that were measured for it, if they are known and fit."""
+    advice = f"`onebox tune {shlex.quote(name)}`, with the same options,"
+    try:
+        found = recall(deployment.subject)
+    except DamagedResult as error:
+        return replace(deployment, tuning=f"{error.message} {advice} measures them again.")
+    if found is None:
+        note = f"{advice} finds the fastest settings for this machine in about a minute."
+        return replace(deployment, tuning=note)
+    engine = found.choice.over(deployment.engine)
+    try:
+        planned = _plan_with(deployment, engine)
+    except DoesNotFit:
+        note = f"The tuned settings ({found.choice}) need more memory than is free: not used."
+        return replace(deployment, tuning=note)
+    return replace(deployment, plan=planned, engine=engine, tuning=f"Tuned: {found}.")
 
 
 def _memory() -> Memory:
@@ -65,18 +129,30 @@ def _over(wishes: Wishes, model: Model) -> Wishes:
     return replace(wishes, **unsaid)
 
 
-def _engine(model: Model, path: Path, planned: Plan, threads: int | None) -> EngineConfig:
+def _engine(
+    model: Model, path: Path, header: GgufHeader, planned: Plan, threads: int
+) -> EngineConfig:
     return EngineConfig(
         name=model.name,
         path=str(path.absolute()),
         context=planned.context,
         slots=planned.slots,
-        threads=threads or model.threads or _cores(),
+        threads=threads,
         gpu=planned.gpu.uuid if planned.gpu else "",
         gpu_layers=planned.gpu_layers,
         kv_type=planned.kv_type,
         batch=min(planned.n_ubatch, planned.context),
+        itl_target_ms=model.itl_target_ms,
+        drafts=DRAFTS if model.speculation else 0,
+        host_cells=_host_cells(model, header, planned),
     )
+
+
+def _host_cells(model: Model, header: GgufHeader, planned: Plan) -> int:
+    """KV cells that may be kept in RAM: where nothing was said, an eighth of what stays free."""
+    spare = max(0, planned.ram_free - planned.in_ram.total) // 8
+    size = spare if model.host_cache_mib is None else model.host_cache_mib << 20
+    return size // header.kv_bytes_per_token(planned.kv_type)
 
 
 def _cores() -> int:

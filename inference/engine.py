@@ -1,15 +1,31 @@
-"""Runs a StepPlan: trims, `llama_decode`, sampling. The only place that knows a batch's shape.
+"""Runs a StepPlan: moves of KV cells, `llama_decode`, sampling. The only place that knows a
+batch's shape.
 
 Decodes and prefill chunks go into separate calls unless `joint` is set: on a CPU one mixed call
 costs 1.5 to 1.9 times as much. A batch is sorted by slot, which the per-slot KV layout wants.
 Knows no requests and no policy.
 """
 
+import time
+from collections.abc import Iterator
+
 import numpy as np
 
 from inference import sampler
 from inference.llama import Llama
-from inference.sequence import Chunk, Sampled, Sequence, StepPlan
+from inference.sequence import (
+    Chunk,
+    Copy,
+    Forget,
+    Keep,
+    Move,
+    Restore,
+    Sampled,
+    Save,
+    Sequence,
+    StepPlan,
+    StepResult,
+)
 
 
 class Engine:
@@ -18,38 +34,84 @@ class Engine:
     def __init__(self, llama: Llama, *, joint: bool = False) -> None:
         self._llama = llama
         self._joint = joint
+        self._saved: dict[int, bytes] = {}
 
-    def step(self, plan: StepPlan) -> list[Sampled]:
-        """Compute the plan; one result for every chunk that asked for a token.
+    def step(self, plan: StepPlan) -> StepResult:
+        """Compute the plan; at least one token for every chunk that asked for one.
 
         Raises DecodeFailed when llama.cpp refuses a batch.
         """
-        for keep in plan.keeps:
-            self._llama.keep(keep.slot, keep.length)
-        calls = [plan.chunks] if self._joint else [plan.decodes, plan.prefills]
-        return [result for chunks in calls if chunks for result in self._compute(chunks)]
+        for move in plan.moves:
+            self._move(move)
+        if self._joint:
+            sampled, seconds = self._compute(plan.chunks)
+            rows = sum(chunk.rows for chunk in plan.chunks) or 1
+            share = sum(chunk.rows for chunk in plan.decodes) / rows
+            return StepResult(sampled, seconds * share, seconds * (1 - share))
+        decoded, decode_seconds = self._compute(plan.decodes)
+        prefilled, prefill_seconds = self._compute(plan.prefills)
+        return StepResult(decoded + prefilled, decode_seconds, prefill_seconds)
 
-    def _compute(self, chunks: tuple[Chunk, ...]) -> list[Sampled]:
+    def _move(self, move: Move) -> None:
+        match move:
+            case Keep(slot, length):
+                self._llama.keep(slot, length)
+            case Copy(source, target, length):
+                self._llama.copy(source, target, length)
+            case Save(slot, key):
+                self._saved[key] = self._llama.save(slot)
+            case Restore(key, slot, length):
+                self._llama.restore(slot, self._saved[key])
+                self._llama.keep(slot, length)
+            case Forget(key):
+                del self._saved[key]
+
+    def _compute(self, chunks: tuple[Chunk, ...]) -> tuple[list[Sampled], float]:
+        """One call, and the seconds it took."""
+        if not chunks:
+            return [], 0.0
+        start = time.perf_counter()
         chunks = tuple(sorted(chunks, key=lambda chunk: chunk.seq.slot))
-        tokens = [t for c in chunks for t in c.seq.tokens[c.start : c.start + c.count]]
-        positions = [p for c in chunks for p in range(c.start, c.start + c.count)]
-        slots = np.repeat([c.seq.slot for c in chunks], [c.count for c in chunks])
-        outputs = np.zeros(len(tokens), np.bool_)
-        ends = np.cumsum([c.count for c in chunks]) - 1
-        outputs[ends] = [c.sample for c in chunks]
-        self._llama.decode(
-            np.asarray(tokens, np.int32), np.asarray(positions, np.int32), slots, outputs
-        )
-        sampled = [chunk.seq for chunk in chunks if chunk.sample]
-        if not sampled:
-            return []
-        return [self._sample(s, row) for s, row in zip(sampled, self._llama.logits(), strict=True)]
+        tokens, positions, slots, outputs = _batch(chunks)
+        self._llama.decode(tokens, positions, slots, outputs)
+        sampled: list[Sampled] = []
+        rows = iter(self._llama.logits())
+        for chunk in (chunk for chunk in chunks if chunk.sample):
+            sampled += self._verified(chunk, [next(rows) for _ in range(1 + len(chunk.drafts))])
+        return sampled, time.perf_counter() - start
 
-    def _sample(self, seq: Sequence, row: sampler.Row) -> Sampled:
-        sampler.adjust(row, seq.sampling, seq.tokens, seq.prompt_len)
-        if not seq.may_end:
+    def _verified(self, chunk: Chunk, rows: list[sampler.Row]) -> Iterator[Sampled]:
+        """Tokens as long as they are those that were guessed, and the first that is not."""
+        seq, tokens = chunk.seq, list(chunk.seq.tokens)
+        for row, draft in zip(rows, (*chunk.drafts, None), strict=True):
+            result = self._sample(seq, tokens, row)
+            yield result
+            if result.ends or result.fault or result.token != draft:
+                break
+            tokens.append(draft)
+        if chunk.drafts:
+            self._llama.keep(seq.slot, len(tokens))
+
+    def _sample(self, seq: Sequence, tokens: list[int], row: sampler.Row) -> Sampled:
+        """The token that follows `tokens`."""
+        sampler.adjust(row, seq.sampling, tokens, seq.prompt_len)
+        if not seq.may_end(len(tokens)):
             sampler.forbid(row, self._llama.end_tokens)
-        if not np.isfinite(row[row.argmax()]):  # argmax finds a NaN if there is one
+        token = sampler.draw(row, seq.sampling, len(tokens))
+        if token < 0:
             return Sampled(seq, -1, b"", fault="no token can be drawn from the model's output")
-        token = sampler.draw(row, seq.sampling, len(seq.tokens))
         return Sampled(seq, token, self._llama.pieces[token], token in self._llama.end_tokens)
+
+
+def _batch(chunks: tuple[Chunk, ...]) -> tuple[np.ndarray, ...]:
+    """Tokens, positions, slots and which rows have logits, each of shape (rows,)."""
+    tokens = [t for c in chunks for t in (*c.seq.tokens[c.start : c.start + c.count], *c.drafts)]
+    positions = [p for c in chunks for p in range(c.start, c.start + c.rows)]
+    slots = np.repeat([c.seq.slot for c in chunks], [c.rows for c in chunks])
+    outputs = [c.sample and i >= c.count - 1 for c in chunks for i in range(c.rows)]
+    return (
+        np.asarray(tokens, np.int32),
+        np.asarray(positions, np.int32),
+        slots.astype(np.int32),
+        np.asarray(outputs, np.bool_),
+    )

@@ -54,11 +54,10 @@ class Plan:
         device = f"CPU, {_size(self.ram_free)} of {_size(self.ram_total)} RAM free"
         if self.gpu:
             device = f"{self.gpu.name}, {_size(self.gpu.free)} of {_size(self.gpu.total)} free"
-        slot = self.context // self.slots
         return (
             ("Device", device),
             ("Layers on the GPU", f"{self.gpu_layers} of {self.layers}"),
-            ("Context", f"{self.context:,} tokens: {self.slots} x {slot:,}"),
+            ("Context", f"{self.context:,} tokens for {self.slots} slots"),
             ("Weights", _where(self.on_gpu.weights, self.in_ram.weights)),
             ("KV cache", f"{self.kv_type}, " + _where(self.on_gpu.kv, self.in_ram.kv)),
             ("Compute buffers", _where(self.on_gpu.compute, self.in_ram.compute)),
@@ -86,7 +85,7 @@ def plan(header: GgufHeader, memory: Memory, wishes: Wishes = NO_WISHES) -> Plan
         slots=setting.slots,
         kv_type=setting.kv_type,
         n_ubatch=setting.n_ubatch,
-        request_context=min(setting.context // setting.slots, header.context),
+        request_context=_request_context(setting, header.context),
         gpu=case.gpu if setting.gpu_layers else None,
         on_gpu=on_gpu,
         in_ram=in_ram,
@@ -172,6 +171,10 @@ def _why_kv_type(case: Case, setting: Setting) -> str:
     return f"{said}, because at {KV_TYPES[0]} only {room:,} tokens would fit."
 
 
+def _request_context(setting: Setting, trained: int) -> int:
+    return min(setting.context // (1 if setting.unified else setting.slots), trained)
+
+
 def _why_context(case: Case, setting: Setting) -> Iterator[str]:
     per_slot, trained = setting.context // setting.slots, case.header.context
     most = case.policy(setting.gpu_layers).most_per_slot
@@ -185,13 +188,14 @@ def _why_context(case: Case, setting: Setting) -> Iterator[str]:
         yield f"The context of {setting.context:,} tokens is what the free memory allows."
     elif most < case.trained:
         yield "Without a GPU for the whole model the context is modest; more can be asked for."
-    yield f"One request can use {min(per_slot, trained):,} tokens, prompt and answer together."
+    request = _request_context(setting, trained)
+    yield f"One request can use {request:,} tokens, prompt and answer together."
     if per_slot > case.trained:
         yield (
             f"Warning: the model was trained for {trained:,} tokens, so of the {per_slot:,} "
             "tokens of each slot the rest stays unused."
         )
-    elif per_slot < trained and setting.slots > 1:
+    elif request < trained and not setting.unified and setting.slots > 1:
         yield "With fewer slots one request could use more."
 
 

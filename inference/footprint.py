@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 
 from inference.gguf_header import GgufHeader, KvType
+from inference.wire import DRAFTS
 
 MIB = 1 << 20
 GPU_OVERHEAD = 550 * MIB  # CUDA context about 250, the rest for its pools and fragmentation
@@ -34,13 +35,16 @@ class Demand:
 class Setting:
     """How a model is loaded. Layers count as llama.cpp counts them: the output is the last one,
     so a model of 64 blocks has 65; `gpu_layers` of them, from the end, are on the GPU. `context`
-    is in tokens over all slots, `n_ubatch` the tokens of one pass through the graph."""
+    is in tokens over all slots, `n_ubatch` the tokens of one pass through the graph; without
+    `unified` a slot sees its own share of the context only."""
 
     gpu_layers: int
     context: int
     slots: int
     kv_type: KvType
     n_ubatch: int
+    flash_attention: bool = True
+    unified: bool = True
 
 
 class Footprint:
@@ -65,14 +69,13 @@ class Footprint:
             self.output += self.embedding
 
     def demands(self, setting: Setting) -> tuple[Demand, Demand]:
-        """What `setting` takes of the GPU and of RAM. A full offload leaves the embedding in
-        RAM; the attention mask is a 16-bit number per token of the context and of the pass."""
+        """What `setting` takes of the GPU and of RAM. A full offload leaves the embedding there."""
         in_ram = self.header.layers - max(0, setting.gpu_layers - 1)
         kv = -(-self.header.kv_bytes_per_token(setting.kv_type) // self.header.layers)
         kv *= setting.context
         logits = logits_bytes(self.header, setting.slots)
         graph = activation_bytes(self.header, setting.n_ubatch) + logits
-        graph += 2 * setting.n_ubatch * setting.context
+        graph += attention_bytes(self.header, setting)
         repacked = sum(self.blocks[:in_ram]) + self.output * (setting.gpu_layers == 0)
         ram = Demand(
             weights=self.embedding + repacked,
@@ -108,6 +111,16 @@ def activation_bytes(header: GgufHeader, n_ubatch: int) -> int:
     return 4 * n_ubatch * max(5 * hidden + feed_forward, 2 * hidden + attention)
 
 
+def attention_bytes(header: GgufHeader, setting: Setting) -> int:
+    """What grows with the context: the mask, a 16-bit number per token of the context and of the
+    pass. Without flash attention mask and scores of every head are 32-bit numbers per token that
+    a slot can see: fitted to logged buffers in the same way, exact but for the activations."""
+    if setting.flash_attention:
+        return 2 * setting.n_ubatch * setting.context
+    seen = setting.context if setting.unified else -(-setting.context // setting.slots)
+    return 4 * setting.n_ubatch * seen * (header.heads + 1)
+
+
 def logits_bytes(header: GgufHeader, slots: int) -> int:
-    """One row of 32-bit logits per slot: the worker sets `n_outputs_max` to its slots."""
-    return 4 * header.vocabulary * slots
+    """A row of 32-bit logits per slot and per draft, as the worker sets `n_outputs_max`."""
+    return 4 * header.vocabulary * (slots + DRAFTS)

@@ -4,6 +4,7 @@ Runs on the worker's intake thread beside the step loop, so that a long prompt d
 next token. Knows no scheduling and no sampling.
 """
 
+import math
 import time
 from dataclasses import replace
 
@@ -55,6 +56,10 @@ class Intake:
                 ignore_eos=submit.ignore_eos,
                 text=TextOut(submit.stop),
                 arrived=arrived,
+                priority=submit.priority,
+                deadline=arrived + (submit.deadline or math.inf),
+                salt=submit.salt,
+                speculate=submit.speculate,
             )
             for index in range(submit.n)
         ], thinking

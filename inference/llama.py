@@ -68,6 +68,7 @@ class Llama:
         self._memory = lc.llama_get_memory(self._context)
         self._vocab = lc.llama_model_get_vocab(self._model)
         self._batch = _Batch(config.batch)
+        self.unified = config.unified
         self._outputs = 0
         self.n_vocab: int = lc.llama_vocab_n_tokens(self._vocab)
         self.pieces = [self._piece(token) for token in range(self.n_vocab)]
@@ -95,9 +96,9 @@ class Llama:
     def _open_context(self, config: EngineConfig) -> int:
         params = lc.llama_context_default_params()
         params.n_ctx = config.context
-        params.n_seq_max = config.slots
+        params.n_seq_max = config.slots + config.unified  # one more to save parked ids through
         params.n_batch = params.n_ubatch = config.batch
-        params.n_outputs_max = config.slots  # one row of logits per sequence, not per token
+        params.n_outputs_max = config.slots + max(1, config.drafts)  # not one per token
         params.n_threads = params.n_threads_batch = config.threads
         params.type_k = params.type_v = _KV_TYPES[config.kv_type]
         params.kv_unified = config.unified
@@ -117,7 +118,7 @@ class Llama:
         return ModelInfo(
             name=config.name,
             architecture=self.metadata("general.architecture"),
-            context=min(trained, config.context // config.slots),
+            context=min(trained, config.request_context),
             slots=config.slots,
             vocabulary=self.n_vocab,
             parameters=lc.llama_model_n_params(self._model),
@@ -175,8 +176,34 @@ class Llama:
             raise DecodeFailed(f"llama_decode returned {code}")
         self._outputs = int(outputs.sum())
 
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Let `target`, which is empty, hold the first `length` tokens of `source`. In the stream
+        layout llama.cpp copies whole streams only, at the next decode."""
+        if self.unified:
+            lc.llama_memory_seq_cp(self._memory, source, target, 0, length)
+        else:
+            lc.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+            self.keep(target, length)
+
+    def save(self, slot: int) -> bytes:
+        """What `slot` holds, in the format of `llama_state_seq_get_data`."""
+        size: int = lc.llama_state_seq_get_size(self._context, slot)
+        buffer = (ctypes.c_uint8 * size)()
+        written: int = lc.llama_state_seq_get_data(self._context, buffer, size, slot)
+        return bytes(memoryview(buffer)[:written])
+
+    def restore(self, slot: int, state: bytes) -> None:
+        """Let `slot`, which is empty, hold what was saved. Raises DecodeFailed."""
+        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        if not lc.llama_state_seq_set_data(self._context, buffer, len(state), slot):
+            raise DecodeFailed(f"slot {slot} cannot be restored")
+
     def logits(self) -> npt.NDArray[np.float32]:
-        """Logits of the last batch, shape (outputs, vocabulary); valid until the next decode."""
+        """Logits of the last batch, shape (outputs, vocabulary); valid until the next decode.
+        Waits for the end of its computation."""
+        lc.llama_synchronize(self._context)
+        if not self._outputs:
+            return np.empty((0, self.n_vocab), np.float32)
         pointer = lc.llama_get_logits(self._context)
         return np.ctypeslib.as_array(pointer, shape=(self._outputs, self.n_vocab))
 
@@ -185,6 +212,14 @@ class Llama:
         architecture cannot forget a part."""
         if not lc.llama_memory_seq_rm(self._memory, slot, length, -1):
             raise DecodeFailed(f"slot {slot} cannot be trimmed to {length} tokens")
+
+    def reopen(self, config: EngineConfig) -> None:
+        """Empty context with other settings, for measuring them: no model is loaded again."""
+        lc.llama_free(self._context)
+        self._context = self._open_context(config)
+        self._memory = lc.llama_get_memory(self._context)
+        self._batch = _Batch(config.batch)
+        self.unified = config.unified
 
     def close(self) -> None:
         lc.llama_free(self._context)

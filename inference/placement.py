@@ -27,6 +27,8 @@ class Wishes:
     kv_type: str | None = None
     gpu_layers: int | None = None
     n_ubatch: int = 512
+    flash_attention: bool = True
+    unified: bool = True
 
 
 NO_WISHES = Wishes()
@@ -103,7 +105,15 @@ class Case:
         elif self.wishes.slots is None:
             slots = self.policy(gpu_layers).slots(context)
         per_slot = padded(-(-context // slots))
-        return Setting(gpu_layers, per_slot * slots, slots, kv_type, self.wishes.n_ubatch)
+        return Setting(
+            gpu_layers=gpu_layers,
+            context=per_slot * slots,
+            slots=slots,
+            kv_type=kv_type,
+            n_ubatch=self.wishes.n_ubatch,
+            flash_attention=self.wishes.flash_attention,
+            unified=self.wishes.unified,
+        )
 
     def grown(self, least: Setting, room: int) -> Setting:
         """The setting that fills `room` tokens as the policy wants, never below `least`."""

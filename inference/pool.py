@@ -8,24 +8,26 @@ no HTTP and no llama.cpp.
 import asyncio
 import secrets
 import uuid
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import msgspec
 
 from inference.deployment import Deployment
 from inference.parser import Call, Piece, Reasoning, StreamParser, Text
-from inference.replica import Answer, Replica, State
+from inference.replica import WORKER, Answer, Replica, State
 from inference.sequence import SamplingParams
 from inference.types import (
     BadRequest,
     ContextTooLong,
+    DeadlineExceeded,
     Finished,
     GenerationEvent,
     GenerationRequest,
     InferenceError,
     ModelInfo,
     NotReady,
+    NumericalError,
     Overloaded,
     ReasoningDelta,
     Sampling,
@@ -41,7 +43,17 @@ from inference.types import (
 from inference.wire import Accepted, Chat, Delta, End, Rejected, Submit, Tokens
 from inference.wire import Text as TextPrompt
 
-_ERRORS = {error.code: error for error in (BadRequest, ContextTooLong, NotReady, WorkerLost)}
+_ERRORS = {
+    error.code: error
+    for error in (
+        BadRequest,
+        ContextTooLong,
+        DeadlineExceeded,
+        NotReady,
+        NumericalError,
+        WorkerLost,
+    )
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +73,29 @@ class PoolStatus:
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int
+    preemptions: int
+    drafted: int
+    accepted: int
 
 
 class Pool:
     """One model, served. `queue` bounds the choices that may wait for a slot.
 
     `in_process=True` runs the worker on a thread instead of in a child process: for notebooks
-    and tests, where a crash of llama.cpp may end the program.
+    and tests, where a crash of llama.cpp may end the program. `command` starts another worker.
     """
 
     def __init__(
-        self, deployment: Deployment, *, queue: int = 256, in_process: bool = False
+        self,
+        deployment: Deployment,
+        *,
+        queue: int = 256,
+        in_process: bool = False,
+        command: Sequence[str] = WORKER,
     ) -> None:
         self._deployment = deployment
         self._bound = queue + deployment.engine.slots
-        self._replica = Replica(deployment.engine, in_process=in_process)
+        self._replica = Replica(deployment.engine, in_process=in_process, command=command)
         self._ids = iter(range(1, 2**63))
         self._live = 0
         self._mean_seconds = 1.0  # of a request, for Retry-After
@@ -117,6 +137,9 @@ class Pool:
             prompt_tokens=stats.prompt_tokens,
             cached_tokens=stats.cached_tokens,
             completion_tokens=stats.completion_tokens,
+            preemptions=stats.preemptions,
+            drafted=stats.drafted,
+            accepted=stats.accepted,
         )
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
@@ -185,6 +208,10 @@ class Pool:
             max_tokens=request.max_tokens,
             min_tokens=request.min_tokens,
             ignore_eos=request.ignore_eos,
+            priority=request.priority,
+            deadline=request.deadline,
+            salt=request.salt,
+            speculate=request.speculate,
             stop=request.stop,
             n=request.n,
         )

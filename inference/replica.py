@@ -12,8 +12,10 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Final, Literal
 
 from inference.types import ModelInfo, NotReady, WorkerLost
 from inference.wire import (
@@ -38,6 +40,7 @@ State = Literal["loading", "ready", "restarting", "failed", "stopped"]
 Answer = Accepted | Rejected | Delta | End
 Answers = asyncio.Queue[Answer]
 
+WORKER: Final = (sys.executable, "-m", "inference.worker")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 60.0  # seconds before a restart
 _LONGEST_END = 10.0  # seconds for a worker to finish its step; then it is killed
 _NAMES = {int(s): s.name for s in signal.Signals}
@@ -58,11 +61,20 @@ class _Worker:
 
 
 class Replica:
-    """A model in a worker of its own. `in_process` runs the same worker loop on a thread."""
+    """A model in a worker of its own: `command`, given the descriptor of its socket.
 
-    def __init__(self, config: EngineConfig, *, in_process: bool = False) -> None:
+    `in_process` runs the same worker loop on a thread.
+    """
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        *,
+        in_process: bool = False,
+        command: Sequence[str] = WORKER,
+    ) -> None:
         self._config = config
-        self._start_worker = _start_thread if in_process else _start_process
+        self._start_worker = _start_thread if in_process else partial(_start_process, command)
         self._worker: _Worker | None = None
         self._live: dict[int, Answers] = {}
         self._supervisor: asyncio.Task[None] | None = None
@@ -191,13 +203,11 @@ class Replica:
         self._changed.set()
 
 
-async def _start_process(config: EngineConfig) -> _Worker:
+async def _start_process(command: Sequence[str], config: EngineConfig) -> _Worker:
     ours, theirs = socket.socketpair()
     try:
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "inference.worker",
+            *command,
             str(theirs.fileno()),
             pass_fds=[theirs.fileno()],
             stdin=asyncio.subprocess.DEVNULL,

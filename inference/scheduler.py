@@ -1,15 +1,28 @@
 """Decides what each step computes: a pure state machine over token counts.
 
 `add`, `cancel`, `plan`, `commit`: no clock, no llama.cpp, no I/O. Time is handed in, a plan is
-handed out, and the engine's result is handed back. Decodes go first; prompts are computed in
-chunks in order of arrival, so that running streams keep flowing while a long prompt comes in.
+handed out, and the engine's result is handed back. Decodes go first, and prompts are computed in
+chunks as large as the time between two tokens of the running streams allows.
 """
 
-from collections import deque
+import math
+from bisect import insort
 from dataclasses import dataclass
+from itertools import groupby
 
-from inference.prefix_cache import PrefixCache
-from inference.sequence import Chunk, Keep, Progress, Sampled, Sequence, StepPlan
+from inference.cost_model import CostModel, load, reach
+from inference.kv_cache import KvCache
+from inference.prefix_tree import common_prefix
+from inference.sequence import Chunk, Progress, Sampled, Sequence, StepPlan, StepResult
+from inference.speculation import Speculation
+from inference.types import DeadlineExceeded, NumericalError
+
+PRIORITY = 30.0  # seconds of waiting that one class of priority is worth
+SHORT_FIRST = 2.0  # seconds of waiting that a second of a prompt's own work is worth
+SHARE = 16  # tokens; for less nobody waits until another has computed them
+HEADROOM = 64  # tokens of answer that must fit beside a prompt before it is admitted
+FAIR = 0.75  # share of a step that goes to prompts, where no target was asked for
+LONGEST_STEP = 1.0  # seconds, where no target was asked for
 
 
 @dataclass(slots=True)
@@ -19,92 +32,193 @@ class Counters:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    preemptions: int = 0
+    drafted: int = 0
+    accepted: int = 0
 
 
 class Scheduler:
-    """Continuous batching over `slots` KV slots.
+    """Continuous batching over the slots of `cache`.
 
-    `batch` bounds the tokens of one step; `chunk` bounds its prompt tokens while anything
-    decodes (running streams wait that long at most).
+    `batch` bounds the tokens of one step. `itl_target` is the longest step wanted while anything
+    decodes, in seconds; None finds the balance: a step is as short as it can be while three
+    quarters of it go to the prompts that are waited for. A step guesses at most `drafts` tokens.
     """
 
-    def __init__(self, slots: int, batch: int, chunk: int) -> None:
-        assert slots <= batch, "every slot decodes a token in a step"
-        self._cache = PrefixCache(slots)
+    def __init__(
+        self,
+        cache: KvCache,
+        cost: CostModel,
+        batch: int,
+        itl_target: float | None = None,
+        drafts: int = 0,
+    ) -> None:
+        self._cache = cache
+        self._cost = cost
         self._batch = batch
-        self._chunk = chunk
-        self.waiting: deque[Sequence] = deque()
+        self._itl_target = itl_target
+        self._speculation = Speculation(cost.decode, min(drafts, batch - cache.slots))
+        self._expired: list[Progress] = []
+        self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
         self.counters = Counters()
 
     @property
     def idle(self) -> bool:
-        return not self.running and not self.waiting
+        return not (self.running or self.waiting or self._expired)
 
     @property
     def cells(self) -> int:
         """KV cells in use, by running sequences and by the prefix cache."""
-        return sum(seq.computed for seq in self.running) + self._cache.cells
+        return self._cache.cells
 
     def add(self, sequences: list[Sequence]) -> None:
-        self.waiting.extend(sequences)
+        """Queue sequences by rank: arrival, where a class of priority and a short prompt count
+        as an earlier one. Nobody is overtaken for ever."""
+        for seq in sequences:
+            work = self._cost.prefill.predict(seq.pending, reach(0, seq.pending))
+            seq.rank = seq.arrived + SHORT_FIRST * work - PRIORITY * seq.priority
+            insort(self.waiting, seq, key=lambda seq: seq.rank)
 
     def cancel(self, id: int) -> None:
         """Forget every sequence of request `id`; what it computed stays as cache."""
-        self.waiting = deque(seq for seq in self.waiting if seq.id != id)
-        for seq in [seq for seq in self.running if seq.id == id]:
+        for seq in [seq for seq in self.waiting + self.running if seq.id == id]:
             self._retire(seq)
 
     def plan(self, now: float) -> StepPlan:
-        keeps = self._admit(now)
-        decodes = tuple(Chunk(seq, seq.computed, 1) for seq in self.running if seq.pending == 1)
-        budget = min(self._chunk, self._batch - len(decodes)) if decodes else self._batch
-        return StepPlan(keeps, decodes, self._prefills(budget))
+        self._expire(now)
+        self._admit(now)
+        decodes, prefills = self._chunks()
+        while not self._cache.reserve(sum(chunk.rows for chunk in decodes + prefills)):
+            self._preempt()
+            decodes, prefills = self._chunks()
+        moves, self._cache.moves = tuple(self._cache.moves), []
+        return StepPlan(moves, decodes, prefills)
 
-    def commit(self, plan: StepPlan, sampled: list[Sampled], now: float) -> list[Progress]:
+    def commit(self, plan: StepPlan, result: StepResult, now: float) -> list[Progress]:
         """Book a step that was run; what it gave each sequence that got a token."""
+        self._cost.observe(plan, result)
+        drawn = {seq: list(group) for seq, group in groupby(result.sampled, lambda s: s.seq)}
         for chunk in plan.chunks:
-            chunk.seq.computed = chunk.start + chunk.count
-        return [self._advance(result, now) for result in sampled]
+            self._cache.extend(chunk.seq, chunk.count)
+            if chunk.drafts:
+                self._book(chunk, len(drawn[chunk.seq]) - 1)
+        progress, self._expired = self._expired, []
+        return progress + [self._advance(seq, tokens, now) for seq, tokens in drawn.items()]
 
-    def _admit(self, now: float) -> tuple[Keep, ...]:
-        keeps = []
-        while self.waiting and (found := self._cache.acquire(self.waiting[0].tokens)):
-            seq = self.waiting.popleft()
-            seq.slot, seq.cached = found
-            seq.computed = seq.cached
-            seq.admitted = now
-            self.running.append(seq)
-            self.counters.prompt_tokens += seq.prompt_len
-            self.counters.cached_tokens += seq.cached
-            keeps.append(Keep(seq.slot, seq.cached))
-        return tuple(keeps)
-
-    def _prefills(self, budget: int) -> tuple[Chunk, ...]:
-        chunks = []
-        for seq in self.running:
-            count = min(seq.pending, budget)
-            if seq.pending > 1 and count:
-                chunks.append(Chunk(seq, seq.computed, count))
-                budget -= count
-        return tuple(chunks)
-
-    def _advance(self, result: Sampled, now: float) -> Progress:
-        seq = result.seq
-        if result.fault:
+    def _expire(self, now: float) -> None:
+        for seq in [seq for seq in self.waiting + self.running if seq.deadline <= now]:
             self._retire(seq)
-            return Progress(seq, "", fault=result.fault)
+            waited = f"The deadline of {seq.deadline - seq.arrived:.3g} seconds has passed"
+            fault = DeadlineExceeded(f"{waited} after {seq.generated} tokens of the answer.")
+            self._expired.append(Progress(seq, "", fault=fault))
+
+    def _admit(self, now: float) -> None:
+        for seq in list(self.waiting):
+            if not self._cache.idle:
+                return
+            if self._follows(seq):
+                continue
+            if not self._fits(seq):
+                return
+            self.waiting.remove(seq)
+            self._cache.admit(seq)
+            self.running.append(seq)
+            if not seq.admitted:
+                seq.admitted = now
+                seq.cached = seq.computed
+                self.counters.prompt_tokens += seq.prompt_len
+                self.counters.cached_tokens += seq.cached
+
+    def _follows(self, seq: Sequence) -> bool:
+        """Whether somebody is just computing more of this prompt's prefix than there is: then
+        it waits, and shares."""
+        leader, shared = seq.leader or (None, 0)
+        if leader and leader.slot >= 0 and leader.computed < shared:
+            return True
+        present = self._cache.prefix(seq)[1]
+        for other in self.running:
+            if other.pending > 1 and other.salt == seq.salt:
+                shared = common_prefix(other.tokens, seq.tokens[:-1])
+                if shared >= max(present, other.computed) + SHARE:
+                    seq.leader = other, shared
+                    return True
+        return False
+
+    def _fits(self, seq: Sequence) -> bool:
+        """Whether the cells suffice for this one beside those who run, and for a while."""
+        if not self.running:
+            return True
+        wanted = sum(s.pending + min(HEADROOM, s.limit - len(s.tokens)) for s in self.running)
+        wanted += len(seq.tokens) + min(HEADROOM, seq.limit - len(seq.tokens))
+        return self._cache.fits(seq, wanted, [s.slot for s in self.running])
+
+    def _chunks(self) -> tuple[tuple[Chunk, ...], tuple[Chunk, ...]]:
+        """What decodes and what is prefilled in the next step."""
+        decoding = [seq for seq in self.running if seq.pending == 1]
+        prompts = [seq for seq in self.running if seq.pending > 1]
+        decodes = self._speculation.chunks(decoding)
+        most = self._batch - sum(chunk.rows for chunk in decodes)
+        room = self._room(decodes) if decodes and prompts else math.inf
+        prefills: list[Chunk] = []
+        for seq in sorted(prompts, key=lambda seq: seq.rank):
+            left = room - self._cost.prefill.predict(*load(prefills))
+            count = min(seq.pending, most, self._cost.chunk(seq.computed, most, left))
+            chunk = Chunk(seq, seq.computed, count)
+            if count and (not prefills or self._cost.prefill.predict(*load([chunk])) <= left):
+                prefills.append(chunk)
+                most -= count
+        return decodes, tuple(prefills)
+
+    def _room(self, decodes: tuple[Chunk, ...]) -> float:
+        """Seconds for prompts in a step that decodes too."""
+        decode = self._cost.decode.predict(*load(decodes))
+        if self._itl_target:
+            return self._itl_target - decode
+        fair = self._cost.fair(decode, self._batch, FAIR)
+        return min(fair, max(LONGEST_STEP - decode, decode))
+
+    def _preempt(self) -> None:
+        """The youngest of the lowest priority gives its cells up and is computed again later."""
+        victim = min(self.running, key=lambda seq: (seq.priority, -seq.arrived))
+        assert len(self.running) > 1, "a sequence that fits the context fits alone"
+        self._stop(victim)
+        self.counters.preemptions += 1
+        insort(self.waiting, victim, key=lambda seq: seq.rank)
+
+    def _book(self, chunk: Chunk, accepted: int) -> None:
+        """Count the drafts of a chunk; those that were right are computed already."""
+        self.counters.drafted += len(chunk.drafts)
+        self.counters.accepted += accepted
+        chunk.seq.history.learn(len(chunk.seq.tokens) + 1, len(chunk.drafts), accepted)
+
+    def _advance(self, seq: Sequence, drawn: list[Sampled], now: float) -> Progress:
         seq.first_token = seq.first_token or now
-        seq.tokens.append(result.token)
-        self.counters.completion_tokens += 1
-        text, stopped = ("", True) if result.ends else seq.text.feed(result.piece)
-        if not stopped and len(seq.tokens) < seq.limit:
-            return Progress(seq, text)
-        self._retire(seq)
-        if result.ends or not stopped:
-            text += seq.text.finish()
-        return Progress(seq, text, "stop" if stopped else "length")
+        shown = ""
+        for result in drawn:
+            if result.fault:
+                self._retire(seq)
+                return Progress(seq, shown, fault=NumericalError(result.fault))
+            if seq.pending:  # the token before was a draft that was right
+                self._cache.extend(seq, 1)
+            seq.tokens.append(result.token)
+            self.counters.completion_tokens += 1
+            text, stopped = ("", True) if result.ends else seq.text.feed(result.piece)
+            shown += text
+            if stopped or len(seq.tokens) >= seq.limit:
+                if result.ends or not stopped:
+                    shown += seq.text.finish()
+                self._retire(seq)
+                return Progress(seq, shown, "stop" if stopped else "length")
+        return Progress(seq, shown)
 
     def _retire(self, seq: Sequence) -> None:
+        if seq.slot >= 0:
+            self._stop(seq)
+        else:
+            self.waiting.remove(seq)
+
+    def _stop(self, seq: Sequence) -> None:
         self.running.remove(seq)
-        self._cache.release(seq.slot, seq.tokens[: seq.computed], seq.prompt_len)
+        self._cache.release(seq)
+        seq.computed = 0

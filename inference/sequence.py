@@ -6,13 +6,15 @@ Knows neither llama.cpp nor how a plan is made.
 """
 
 import codecs
+import math
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from msgspec import Meta
 
+from inference.history import History
 from inference.holdback import Holdback
-from inference.types import FinishReason
+from inference.types import FinishReason, InferenceError
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,9 @@ class Sequence:
     """One choice of one request on its way through the model.
 
     `limit` is the length at which it ends; `slot` is the llama.cpp sequence id it runs in, -1
-    while it waits. Times are seconds on the worker's monotonic clock.
+    while it waits. Only sequences of the same `salt` share cells. Higher `priority` goes first;
+    at `deadline` it ends unfinished. While it waits for a prefix, `leader` says who computes it, up
+    to which length. Times are seconds on the worker's monotonic clock.
     """
 
     id: int
@@ -65,10 +69,17 @@ class Sequence:
     ignore_eos: bool = False
     text: TextOut = field(default_factory=TextOut)
     arrived: float = 0.0
+    priority: int = 0
+    deadline: float = math.inf
+    salt: str = ""
+    speculate: bool = True
+    history: History = field(default_factory=History)
     prompt_len: int = field(init=False)
     slot: int = -1
     cached: int = 0
     computed: int = 0
+    rank: float = 0.0
+    leader: "tuple[Sequence, int] | None" = None
     admitted: float = 0.0
     first_token: float = 0.0
 
@@ -81,22 +92,35 @@ class Sequence:
         return len(self.tokens) - self.computed
 
     @property
+    def spare(self) -> int:
+        """How many tokens may be guessed after the next one."""
+        return max(0, self.limit - len(self.tokens) - 1) if self.speculate else 0
+
+    @property
     def generated(self) -> int:
         return len(self.tokens) - self.prompt_len
 
-    @property
-    def may_end(self) -> bool:
-        """Whether an end-of-text token may be sampled now."""
-        return not self.ignore_eos and self.generated >= self.min_tokens
+    def may_end(self, length: int) -> bool:
+        """Whether an end-of-text token may follow the first `length` tokens."""
+        return not self.ignore_eos and length - self.prompt_len >= self.min_tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """`count` tokens of `seq` from position `start`; `sample` iff they reach its last token."""
+    """`count` tokens of `seq` from position `start`; `sample` iff they reach its last token.
+
+    `drafts` are guesses at what comes after it, to be verified in the same call.
+    """
 
     seq: Sequence
     start: int
     count: int
+    drafts: tuple[int, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """Tokens of the batch."""
+        return self.count + len(self.drafts)
 
     @property
     def sample(self) -> bool:
@@ -112,10 +136,46 @@ class Keep:
 
 
 @dataclass(frozen=True, slots=True)
-class StepPlan:
-    """What one step does: trims first, then decodes, then prefill chunks."""
+class Copy:
+    """Let `target`, which is empty, hold the first `length` tokens of `source`."""
 
-    keeps: tuple[Keep, ...] = ()
+    source: int
+    target: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """Store what `slot` holds in host memory, under `key`."""
+
+    slot: int
+    key: int
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """Let `slot`, which is empty, hold the first `length` tokens of what is stored."""
+
+    key: int
+    slot: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Free what is stored under `key`."""
+
+    key: int
+
+
+Move = Keep | Copy | Save | Restore | Forget
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """What one step does: moves of KV cells in order, then decodes, then prefill chunks."""
+
+    moves: tuple[Move, ...] = ()
     decodes: tuple[Chunk, ...] = ()
     prefills: tuple[Chunk, ...] = ()
 
@@ -126,7 +186,7 @@ class StepPlan:
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """The token that continues `seq`, its bytes, and whether it ends the text.
+    """A token that continues `seq`, its bytes, and whether it ends the text.
 
     `fault` says why no token could be drawn (NaN logits); the sequence then fails alone.
     """
@@ -139,10 +199,20 @@ class Sampled:
 
 
 @dataclass(frozen=True, slots=True)
+class StepResult:
+    """What a step drew, in order of the text where a sequence has several tokens, and the seconds
+    that its decode call and its prefill call took."""
+
+    sampled: list[Sampled]
+    decode_seconds: float = 0.0
+    prefill_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """What a step gave a sequence: text to show, and how it ended if it did."""
 
     seq: Sequence
     text: str
     reason: FinishReason | None = None
-    fault: str = ""
+    fault: InferenceError | None = None

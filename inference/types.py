@@ -64,7 +64,9 @@ class GenerationRequest:
     """One request of one client, whatever dialect it arrived in.
 
     Either `messages` (a chat, rendered by the model's template) or `prompt` (text or token ids,
-    taken as they are). `model=None` means the model that is served.
+    taken as they are). `model=None` means the model that is served. `priority` is -1, 0 or 1;
+    after `deadline` seconds the request ends with DeadlineExceeded; computed prefixes are shared
+    among requests of the same `salt` only.
     """
 
     id: str
@@ -80,6 +82,10 @@ class GenerationRequest:
     ignore_eos: bool = False
     stop: tuple[str, ...] = ()
     n: int = 1
+    priority: int = 0
+    deadline: float | None = None
+    salt: str = ""
+    speculate: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +197,16 @@ class NotReady(InferenceError):
     """No worker can take the request now: it is loading, restarting or shutting down."""
 
     code = "not_ready"
+
+
+class DeadlineExceeded(InferenceError):
+    """The time that a request gave itself has passed."""
+
+    code = "deadline_exceeded"
+
+
+class NumericalError(InferenceError):
+    code = "numerical_error"
 
 
 class WorkerLost(InferenceError):

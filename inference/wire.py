@@ -18,6 +18,7 @@ from inference.sequence import SamplingParams
 from inference.types import BadRequest, FinishReason, Message, ModelInfo, Tool
 
 MAX_FRAME = 32 << 20  # the largest accepted prompt, escaped, with room
+DRAFTS = 16  # tokens guessed in a step
 _LENGTH = struct.Struct("<I")
 
 
@@ -25,10 +26,13 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a worker needs to load a model; `context` counts tokens over all slots.
 
     `gpu` is the CUDA device to use, as CUDA_VISIBLE_DEVICES spells it; empty leaves it open.
-    `flash_attention=None` leaves the choice to llama.cpp. `unified` is the KV layout: one buffer
-    shared by all slots, or (default) one stream per slot. `joint` puts decodes and prefill
-    chunks in one `llama_decode` call. `batch` bounds the tokens of a step, `chunk` its prompt
-    tokens while anything decodes: a call cannot be interrupted, so it had better be short.
+    `flash_attention=None` leaves the choice to llama.cpp. `unified` is the KV layout: one pool of
+    cells for all slots, or one stream of `context / slots` for each. `joint` puts decodes and
+    prefill chunks in one `llama_decode` call. `batch` bounds the tokens of a step: a call cannot
+    be interrupted, so it had better be short. `itl_target_ms` is the longest step wanted while
+    anything decodes; None leaves it to the scheduler. `drafts` bounds the tokens guessed in a
+    step, 0 for no speculation; `host_cells` the KV cells kept in host memory when they had to
+    leave the cache.
     """
 
     name: str
@@ -40,10 +44,17 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     gpu_layers: int = 0
     kv_type: str = "f16"
     batch: int = 512
-    chunk: int = 128
+    itl_target_ms: float | None = None
+    drafts: int = DRAFTS
+    host_cells: int = 0
     flash_attention: bool | None = None
-    unified: bool = False
+    unified: bool = True
     joint: bool = False
+
+    @property
+    def request_context(self) -> int:
+        """Tokens that one request may use."""
+        return self.context if self.unified else self.context // self.slots
 
 
 class Load(msgspec.Struct, tag=True):
@@ -67,7 +78,8 @@ class Tokens(msgspec.Struct, tag=True):
 
 
 class Submit(msgspec.Struct, tag=True):
-    """Start `n` choices; sampling is resolved, choice i draws with `seed + i`."""
+    """Start `n` choices; sampling is resolved, choice i draws with `seed + i`. `deadline` is in
+    seconds from now; KV cells are shared among requests of the same `salt` only."""
 
     id: int
     prompt: Chat | Text | Tokens
@@ -75,6 +87,10 @@ class Submit(msgspec.Struct, tag=True):
     max_tokens: Annotated[int, Meta(ge=1)] | None
     min_tokens: int
     ignore_eos: bool
+    priority: Annotated[int, Meta(ge=-1, le=1)]
+    deadline: Annotated[float, Meta(gt=0)] | None
+    salt: str
+    speculate: bool
     stop: tuple[Annotated[str, Meta(min_length=1)], ...]
     n: Annotated[int, Meta(ge=1)]
 
@@ -92,6 +108,9 @@ class Stats(msgspec.Struct, array_like=True):
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    preemptions: int = 0
+    drafted: int = 0
+    accepted: int = 0
 
 
 class Ready(msgspec.Struct, tag=True):

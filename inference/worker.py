@@ -14,11 +14,13 @@ import threading
 import time
 import traceback
 
+from inference.cost_model import CostModel, reach
 from inference.engine import Engine
 from inference.intake import Intake
+from inference.kv_cache import KvCache, StreamCache, UnifiedCache
 from inference.llama import Llama
 from inference.scheduler import Scheduler
-from inference.sequence import Chunk, Progress, Sequence, StepPlan
+from inference.sequence import Chunk, Keep, Progress, Sequence, StepPlan
 from inference.types import InferenceError
 from inference.wire import (
     Accepted,
@@ -35,6 +37,8 @@ from inference.wire import (
     Step,
     Submit,
 )
+
+_WARM_UP = 64  # tokens computed before the first request
 
 
 class Inbox:
@@ -65,8 +69,8 @@ def run(engine: Engine, scheduler: Scheduler, inbox: Inbox, channel: Channel) ->
                 case sequences:
                     scheduler.add(sequences)
         plan = scheduler.plan(time.monotonic())
-        sampled = engine.step(plan)
-        report(channel, scheduler.commit(plan, sampled, time.monotonic()), scheduler)
+        result = engine.step(plan)
+        report(channel, scheduler.commit(plan, result, time.monotonic()), scheduler)
 
 
 def report(channel: Channel, progress: list[Progress], scheduler: Scheduler) -> None:
@@ -74,9 +78,9 @@ def report(channel: Channel, progress: list[Progress], scheduler: Scheduler) -> 
     now = time.monotonic()
     deltas = [Delta(p.seq.id, p.seq.index, p.text) for p in progress if p.text and not p.reason]
     ends = [_end(p, now) for p in progress if p.reason]
-    for failed in (p for p in progress if p.fault):
-        scheduler.cancel(failed.seq.id)
-        channel.send(Rejected(failed.seq.id, "numerical_error", failed.fault))
+    for seq, fault in ((p.seq, p.fault) for p in progress if p.fault):
+        scheduler.cancel(seq.id)
+        channel.send(Rejected(seq.id, fault.code, fault.message))
     channel.send(Step(deltas, ends, _stats(scheduler)))
 
 
@@ -89,6 +93,9 @@ def _stats(scheduler: Scheduler) -> Stats:
         prompt_tokens=totals.prompt_tokens,
         cached_tokens=totals.cached_tokens,
         completion_tokens=totals.completion_tokens,
+        preemptions=totals.preemptions,
+        drafted=totals.drafted,
+        accepted=totals.accepted,
     )
 
 
@@ -137,20 +144,46 @@ def _admit(submit: Submit, channel: Channel, intake: Intake, inbox: Inbox) -> No
     inbox.put(sequences)
 
 
-def prove(engine: Engine, llama: Llama) -> None:
-    """One decode before anybody waits for it: a wrong native build dies here and now."""
-    tokens = llama.tokenize("a", special=False)
-    seq = Sequence(tokens=tokens, id=0, limit=len(tokens) + 1, slot=0)
-    engine.step(StepPlan(prefills=(Chunk(seq, 0, len(tokens)),)))
+def prove(engine: Engine, llama: Llama, cost: CostModel, drafts: int) -> None:
+    """First calls before anybody waits for one: a wrong native build dies here and now, and the
+    cost model gets its first measurements."""
+    tokens = (llama.tokenize("a", special=False) * _WARM_UP)[:_WARM_UP]
+    seq = Sequence(tokens=tokens, id=0, limit=2 * _WARM_UP, slot=0)
+    last = _WARM_UP - 1
+    prompts = [Chunk(seq, 0, count) for count in (_WARM_UP, _WARM_UP, _WARM_UP // 4, last)]
+    answers = [Chunk(seq, last, 1), Chunk(seq, last, 1, tuple(tokens[:drafts]))]
+    plans = [StepPlan((Keep(0, 0),), prefills=(chunk,)) for chunk in prompts]
+    plans += [StepPlan((Keep(0, last),), decodes=(chunk,)) for chunk in answers]
+    engine.step(plans[0])  # the first call of all is slow
+    for plan in plans[1:]:
+        cost.observe(plan, engine.step(plan))
+
+
+def copying_pays(llama: Llama, cost: CostModel) -> bool:
+    """Whether cells come back from host memory sooner than they are computed again; slot 0 holds
+    some, and is empty afterwards."""
+    start = time.perf_counter()
+    state = llama.save(0)
     llama.keep(0, 0)
+    llama.restore(0, state)
+    seconds = time.perf_counter() - start
+    llama.keep(0, 0)
+    return seconds < cost.prefill.predict(_WARM_UP, reach(0, _WARM_UP))
 
 
 def load(config: EngineConfig) -> tuple[Llama, Engine, Scheduler]:
     """A model ready to serve. Raises BadModelFile and DoesNotFit."""
     llama = Llama(config)
     engine = Engine(llama, joint=config.joint)
-    prove(engine, llama)
-    return llama, engine, Scheduler(config.slots, config.batch, config.chunk)
+    cost = CostModel()
+    prove(engine, llama, cost, config.drafts)
+    host = config.host_cells if copying_pays(llama, cost) else 0
+    if config.unified:
+        cache: KvCache = UnifiedCache(config.slots, config.context, host)
+    else:
+        cache = StreamCache(config.slots, host)
+    target = config.itl_target_ms / 1000 if config.itl_target_ms else None
+    return llama, engine, Scheduler(cache, cost, config.batch, target, config.drafts)
 
 
 def serve(sock: socket.socket) -> None:

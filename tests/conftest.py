@@ -15,7 +15,7 @@ settings.load_profile("onebox")
 @pytest.fixture(scope="session")
 def deployment() -> Deployment:
     """The bundled model on this machine, 8 slots of 1,024 tokens."""
-    return prepare(load_config(), "qwen3-demo", Wishes(context=8192, slots=8))
+    return prepare(load_config(), "qwen3-demo", Wishes(context=8192, slots=8), tuned=False)
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,24 @@
 """An engine without a model: the next token is a hash of the tokens so far.
 
 It checks what a real engine relies on: positions continue a slot's cells, no slot is used twice
-in a step, and the cells of a slot hold exactly the tokens that the sequence believes are there.
+in a step, the cells of a slot hold exactly the tokens that the sequence believes are there, and
+distinct cells are never more than there are. Cells are objects, shared by copies where the layout
+shares them.
 """
 
 import zlib
 
-from inference.sequence import Sampled, StepPlan
+from inference.kv_cache import IDS
+from inference.sequence import (
+    Copy,
+    Forget,
+    Keep,
+    Restore,
+    Sampled,
+    Save,
+    StepPlan,
+    StepResult,
+)
 
 END = 0  # the token that ends a text
 VOCABULARY = 97
@@ -16,25 +28,77 @@ def next_token(tokens: list[int]) -> int:
     return zlib.crc32(repr(tokens).encode()) % VOCABULARY
 
 
+class Cell:
+    def __init__(self, token: int) -> None:
+        self.token = token
+
+
 class FakeEngine:
-    def __init__(self, slots: int) -> None:
-        self.cells: list[list[int]] = [[] for _ in range(slots)]
+    """`cells` bounds the unified layout; without it every slot is a stream of its own. A call
+    takes `seconds(rows)`."""
+
+    def __init__(self, slots, cells=None, seconds=lambda rows: 0.0, following=next_token) -> None:
+        self.ids: list[list[Cell]] = [[] for _ in range(IDS)]
+        self._slots = slots
+        self._cells = cells
+        self._seconds = seconds
+        self._following = following
         self.computed = 0
+        self.restored = 0
+        self.host: dict[int, list[int]] = {}
 
-    def step(self, plan: StepPlan) -> list[Sampled]:
-        for keep in plan.keeps:
-            assert keep.length <= len(self.cells[keep.slot])
-            del self.cells[keep.slot][keep.length :]
+    @property
+    def used(self) -> int:
+        """Distinct cells."""
+        return len({id(cell) for cells in self.ids for cell in cells})
+
+    def step(self, plan: StepPlan) -> StepResult:
+        for move in plan.moves:
+            self._move(move)
         slots = [chunk.seq.slot for chunk in plan.chunks]
-        assert len(slots) == len(set(slots))
-        for chunk in plan.chunks:
-            cells = self.cells[chunk.seq.slot]
-            assert chunk.count > 0 and chunk.start == len(cells)
-            cells += chunk.seq.tokens[chunk.start : chunk.start + chunk.count]
-            assert cells == chunk.seq.tokens[: len(cells)]
-            self.computed += chunk.count
-        return [self._sample(chunk.seq) for chunk in plan.chunks if chunk.sample]
+        assert len(slots) == len(set(slots)) and all(0 <= slot < self._slots for slot in slots)
+        sampled = [result for chunk in plan.chunks for result in self._compute(chunk)]
+        rows = [sum(c.rows for c in chunks) for chunks in (plan.decodes, plan.prefills)]
+        return StepResult(sampled, *(self._seconds(n) if n else 0.0 for n in rows))
 
-    def _sample(self, seq) -> Sampled:
-        token = next_token(seq.tokens)
-        return Sampled(seq, token, b"%d " % token, ends=token == END and seq.may_end)
+    def _move(self, move) -> None:
+        match move:
+            case Keep(slot, length):
+                del self.ids[slot][length:]
+            case Copy(source, target, length):
+                assert not self.ids[target] and 0 < length <= len(self.ids[source])
+                cells = self.ids[source][:length]
+                shared = self._cells is not None
+                self.ids[target] = cells if shared else [Cell(cell.token) for cell in cells]
+            case Save(slot, key):
+                assert self.ids[slot] and slot <= self._slots and key not in self.host
+                self.host[key] = [cell.token for cell in self.ids[slot]]
+            case Restore(key, slot, length):
+                assert not self.ids[slot] and 0 < length <= len(self.host[key])
+                self.ids[slot] = [Cell(token) for token in self.host[key][:length]]
+                self.restored += length
+            case Forget(key):
+                del self.host[key]
+
+    def _compute(self, chunk) -> list[Sampled]:
+        seq, cells = chunk.seq, self.ids[chunk.seq.slot]
+        assert chunk.count > 0 and chunk.start == len(cells)
+        tokens = seq.tokens[chunk.start : chunk.start + chunk.count]
+        cells += [Cell(token) for token in [*tokens, *chunk.drafts]]
+        assert self._cells is None or self.used <= self._cells
+        end = chunk.start + chunk.count
+        assert [cell.token for cell in cells[:end]] == seq.tokens[:end]
+        self.computed += chunk.rows
+        return self._verified(chunk, list(seq.tokens)) if chunk.sample else []
+
+    def _verified(self, chunk, tokens) -> list[Sampled]:
+        results = []
+        for draft in (*chunk.drafts, None):
+            token = self._following(tokens)
+            ends = token == END and chunk.seq.may_end(len(tokens))
+            results.append(Sampled(chunk.seq, token, b"%d " % token, ends=ends))
+            if ends or token != draft:
+                break
+            tokens.append(token)
+        del self.ids[chunk.seq.slot][len(tokens) :]
+        return results

@@ -60,6 +60,9 @@ class FakePool:
             prompt_tokens=70,
             cached_tokens=30,
             completion_tokens=20,
+            preemptions=4,
+            drafted=6,
+            accepted=5,
         )
 
     @property

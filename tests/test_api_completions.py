@@ -33,6 +33,16 @@ def test_a_body_becomes_the_request_it_means():
     assert request == expected
 
 
+@pytest.mark.parametrize(
+    ("tier", "priority"), [("priority", 1), ("flex", -1), ("auto", 0), ("default", 0), (None, 0)]
+)
+def test_how_a_request_wants_to_be_scheduled_is_understood(tier, priority):
+    body = {"prompt": "Once", "service_tier": tier, "timeout": 2.5, "cache_salt": "me"}
+    (request,) = understand(body | {"speculation": "false"}, "fake").requests
+    assert (request.priority, request.deadline, request.salt) == (priority, 2.5, "me")
+    assert not request.speculate
+
+
 def test_events_become_the_chunks_of_the_api_reference():
     encoder = Encoder(Head("cmpl-1", "fake", 5), 1, include_usage=True)
     events = [Started(7), TextDelta(0, "Hel"), end(0, "length")]

@@ -148,6 +148,25 @@ def test_refusals_have_their_status_before_anything_streams(client):
     assert error.value.code == "context_length_exceeded"
 
 
+def test_a_request_that_outlives_its_own_timeout_says_so(client):
+    body = {"timeout": 0.01, "ignore_eos": True}
+    with pytest.raises(openai.APIStatusError, match=r"deadline of 0\.01 seconds") as refusal:
+        ask(client, "Hello!", max_tokens=1500, extra_body=body)
+    assert (refusal.value.status_code, refusal.value.code) == (504, "deadline_exceeded")
+
+
+def test_prompts_are_computed_again_for_another_salt(client):
+    question = "What is the capital of a country that nobody asked about before?"
+
+    def cached(salt: str) -> int:
+        reply = ask(client, question, max_tokens=1, extra_body={"cache_salt": salt})
+        return reply.usage.prompt_tokens_details.cached_tokens
+
+    assert cached("mine") == 0
+    assert cached("mine") > 10
+    assert cached("yours") == 0
+
+
 async def test_clients_that_hang_up_leave_nothing_running(url):
     async with httpx.AsyncClient(timeout=30) as client:
         body = {"messages": [{"role": "user", "content": "Tell me a story."}], "ignore_eos": True}

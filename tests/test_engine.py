@@ -10,11 +10,14 @@ import msgspec
 import numpy as np
 import pytest
 
+from inference import scheduler as scheduler_module
+from inference.cost_model import CostModel
 from inference.engine import Engine
 from inference.intake import Intake
+from inference.kv_cache import IDS, StreamCache, UnifiedCache
 from inference.llama import Llama
 from inference.scheduler import Scheduler
-from inference.sequence import SamplingParams, Sequence
+from inference.sequence import Chunk, SamplingParams, Sequence
 from inference.types import BadModelFile, ContextTooLong, DoesNotFit, Message
 from inference.wire import Chat, Submit
 
@@ -37,20 +40,32 @@ def empty_slots(request) -> Iterator[None]:
     yield
     for name in {"llama", "machine"} & set(request.fixturenames):
         found = request.getfixturevalue(name)
-        for slot in range(8):
-            (found[0] if name == "machine" else found).keep(slot, 0)
+        model = found[0] if name == "machine" else found
+        for id in ids_of(model):
+            model.keep(id, 0)
 
 
-def run(engine: Engine, sequences: list[Sequence], chunk: int = 256, slots: int = 8) -> Scheduler:
+def ids_of(llama: Llama) -> range:
+    """The sequence ids that the layout knows."""
+    return range(IDS if llama.unified else 8)
+
+
+def scheduler_for(
+    llama: Llama, slots: int = 8, cells: int = 8192, host: int = 0, **kwargs
+) -> Scheduler:
+    """On an empty KV cache."""
+    cache = UnifiedCache(slots, cells, host) if llama.unified else StreamCache(slots, host)
+    return Scheduler(cache, CostModel(), kwargs.pop("batch", 512), **kwargs)
+
+
+def run(engine: Engine, sequences: list[Sequence], scheduler: Scheduler) -> None:
     """Run sequences to their end, the next one arriving with every step."""
-    scheduler = Scheduler(slots, batch=512, chunk=chunk)
     arriving = iter(sequences)
     while (late := next(arriving, None)) or not scheduler.idle:
         if late:
             scheduler.add([late])
         plan = scheduler.plan(0.0)
         scheduler.commit(plan, engine.step(plan), 0.0)
-    return scheduler
 
 
 def sequence_of(case: dict, id: int = 0, **kwargs) -> Sequence:
@@ -64,10 +79,10 @@ def answer(seq: Sequence) -> list[int]:
 
 def test_greedy_answers_equal_the_reference_implementation(llama):
     """Token for token what transformers says for the same weights."""
-    engine = Engine(llama)
+    engine, scheduler = Engine(llama), scheduler_for(llama)
     for case in GOLDEN["cases"]:
         seq = sequence_of(case)
-        run(engine, [seq])
+        run(engine, [seq], scheduler)
         assert answer(seq) == case["continuation_ids"], case["prompt"]
 
 
@@ -76,18 +91,83 @@ def test_prompts_are_tokenised_as_the_reference_implementation_does(llama):
         assert llama.tokenize(case["prompt"], special=True) == case["prompt_ids"]
 
 
-@pytest.mark.parametrize("chunk", [7, 16, 64, 256])
-def test_eight_streams_at_once_say_what_they_say_one_by_one(machine, chunk):
-    _, engine = machine
+@pytest.mark.parametrize("batch", [9, 16, 64, 256])
+def test_eight_streams_at_once_say_what_they_say_one_by_one(machine, batch):
+    llama, engine = machine
     cases = sorted(GOLDEN["cases"], key=lambda c: -len(c["prompt_ids"]))[:8]
     sequences = [sequence_of(case, id) for id, case in enumerate(cases)]
-    run(engine, sequences, chunk)
+    run(engine, sequences, scheduler_for(llama, batch=batch))
     assert [answer(s) for s in sequences] == [c["continuation_ids"] for c in cases]
+
+
+def test_choices_of_one_prompt_are_forked_and_say_the_same(machine):
+    llama, engine = machine
+    case = max(GOLDEN["cases"], key=lambda c: len(c["prompt_ids"]))
+    choices = [sequence_of(case) for _ in range(3)]
+    scheduler = scheduler_for(llama)
+    scheduler.add(choices)
+    run(engine, [], scheduler)
+    prompt = len(case["prompt_ids"])
+    assert [seq.cached for seq in choices] == [0, prompt - 1, prompt - 1]
+    assert [answer(seq) for seq in choices] == [case["continuation_ids"]] * 3
+
+
+def test_guesses_change_no_answer(machine):
+    """Wrong ones most of the time: each leaves cells behind that must be gone."""
+    llama, engine = machine
+    scheduler = scheduler_for(llama, drafts=16)
+    scheduler._speculation = Guessing()
+    sequences = [sequence_of(case, id) for id, case in enumerate(GOLDEN["cases"][:24])]
+    run(engine, sequences, scheduler)
+    for seq, case in zip(sequences, GOLDEN["cases"], strict=False):
+        assert answer(seq) == case["continuation_ids"], case["prompt"]
+    assert 0 < scheduler.counters.accepted < scheduler.counters.drafted
+
+
+class Guessing:
+    """Guesses two tokens in every step: the right ones at every other length."""
+
+    def chunks(self, decoding):
+        right = {tuple(c["prompt_ids"]): c["continuation_ids"] for c in GOLDEN["cases"]}
+        return tuple(
+            self._chunk(seq, right[tuple(seq.tokens[: seq.prompt_len])]) for seq in decoding
+        )
+
+    def _chunk(self, seq, continuation):
+        guess = [*continuation[seq.generated :], 5, 5][:2] if seq.generated % 2 else [5, 5]
+        return Chunk(seq, seq.computed, 1, tuple(guess[: seq.spare]))
+
+
+def test_preempted_streams_say_what_they_would_have_said(deployment, monkeypatch):
+    """Eight of them in fewer cells than half of what they need."""
+    monkeypatch.setattr(scheduler_module, "HEADROOM", 0)
+    cases = sorted(GOLDEN["cases"], key=lambda c: -len(c["continuation_ids"]))[:8]
+    config = msgspec.structs.replace(deployment.engine, unified=True)
+    with closing(Llama(config)) as llama:
+        needed = sum(len(c["prompt_ids"]) + len(c["continuation_ids"]) for c in cases)
+        scheduler = scheduler_for(llama, cells=needed // 2)
+        sequences = [sequence_of(case, id) for id, case in enumerate(cases)]
+        run(Engine(llama), sequences, scheduler)
+        assert scheduler.counters.preemptions
+        assert [answer(s) for s in sequences] == [c["continuation_ids"] for c in cases]
+
+
+def test_prefixes_that_come_back_from_host_memory_change_no_answer(machine):
+    """One slot, two conversations in turn, and no room for both."""
+    llama, engine = machine
+    cases = sorted(GOLDEN["cases"], key=lambda c: -len(c["prompt_ids"]))[:3]
+    cells = max(len(c["prompt_ids"]) + 64 for c in cases)
+    scheduler = scheduler_for(llama, slots=8 if llama.unified else 1, cells=cells, host=5000)
+    for case in cases * 2:
+        seq = sequence_of(case)
+        run(engine, [seq], scheduler)
+        assert answer(seq) == case["continuation_ids"]
+    assert seq.cached == len(case["prompt_ids"]) - 1
 
 
 def test_a_reused_prefix_changes_no_answer_and_cells_are_what_the_books_say(machine):
     llama, engine = machine
-    scheduler = Scheduler(2, batch=512, chunk=256)
+    scheduler = scheduler_for(llama, slots=2)
     memory = llama_cpp.llama_get_memory(llama._context)
     cached = 0
     for case in GOLDEN["cases"][:6] * 2:
@@ -98,20 +178,22 @@ def test_a_reused_prefix_changes_no_answer_and_cells_are_what_the_books_say(mach
             scheduler.commit(plan, engine.step(plan), 0.0)
         assert answer(seq) == case["continuation_ids"]
         cached += seq.cached
-        held = sum(llama_cpp.llama_memory_seq_pos_max(memory, slot) + 1 for slot in (0, 1))
-        assert scheduler.cells == held
+        engine.step(scheduler.plan(0.0))  # what the end of it left to move
+        tree = scheduler._cache.tree
+        lengths = [llama_cpp.llama_memory_seq_pos_max(memory, id) + 1 for id in ids_of(llama)]
+        assert lengths == [tree.length(id) for id in ids_of(llama)]
     assert cached > 0
 
 
 def test_a_seed_gives_the_same_text_again_and_another_seed_another_one(llama):
     """In the same batch shape: another one may round a logit differently."""
-    engine = Engine(llama)
+    engine, scheduler = Engine(llama), scheduler_for(llama, slots=1)
     prompt = GOLDEN["cases"][0]["prompt_ids"]
 
     def sampled(seed: int) -> list[int]:
         params = SamplingParams(temperature=2.0, seed=seed)
         seq = Sequence(id=0, tokens=list(prompt), limit=len(prompt) + 24, sampling=params)
-        run(engine, [seq])
+        run(engine, [seq], scheduler)
         return answer(seq)
 
     assert sampled(7) == sampled(7)
@@ -125,8 +207,9 @@ def test_ignore_eos_and_min_tokens_keep_a_text_from_ending(llama):
         sequence_of(case, ignore_eos=True),
         sequence_of(case, min_tokens=40),
     )
+    scheduler = scheduler_for(llama)
     for seq in (free, forced, patient):
-        run(Engine(llama), [seq])
+        run(Engine(llama), [seq], scheduler)
     assert free.tokens[-1] in llama.end_tokens
     assert forced.generated == 64 and not set(answer(forced)) & set(llama.end_tokens)
     assert 40 < patient.generated <= 64
@@ -140,6 +223,10 @@ def submit(text: str, **kwargs) -> Submit:
         max_tokens=kwargs.get("max_tokens"),
         min_tokens=0,
         ignore_eos=False,
+        priority=0,
+        deadline=None,
+        salt="",
+        speculate=True,
         stop=(),
         n=1,
     )
@@ -156,8 +243,8 @@ def test_no_user_text_becomes_a_control_token(llama):
 
 
 def test_a_prompt_longer_than_the_context_is_refused_with_both_lengths(llama):
-    with pytest.raises(ContextTooLong, match="maximum context length is 1024 tokens"):
-        Intake(llama).sequences(submit("word " * 2000))
+    with pytest.raises(ContextTooLong, match="maximum context length is 2048 tokens"):
+        Intake(llama).sequences(submit("word " * 20000))
 
 
 def test_an_answer_ends_at_the_context_or_at_max_tokens(llama):

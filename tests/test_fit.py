@@ -95,6 +95,26 @@ def test_compute_buffers_are_what_llama_cpp_logs(
     assert logged_mib * MIB - MIB / 10 <= graph <= logged_mib * 1.1 * MIB
 
 
+@pytest.mark.parametrize(
+    ("logged_mib", "context", "slots", "n_ubatch", "unified"),
+    [
+        (52.01, 8192, 8, 512, False),
+        (154.01, 32_768, 8, 512, False),
+        (290.01, 8192, 1, 512, False),
+        (1106.01, 32_768, 8, 512, True),
+        (1160.03, 8192, 1, 2048, False),
+    ],
+)
+def test_without_flash_attention_the_scores_of_every_head_count(
+    logged_mib: float, context: int, slots: int, n_ubatch: int, unified: bool, small: GgufHeader
+) -> None:
+    """Logged likewise; never below, and over by no more than the activations are."""
+    setting = Setting(0, context, slots, "f16", n_ubatch, flash_attention=False, unified=unified)
+    _, ram = Footprint(small).demands(setting)
+    graph = ram.compute - 2 * logits_bytes(small, slots)
+    assert logged_mib * MIB <= graph <= logged_mib * MIB + activation_bytes(small, n_ubatch) / 2
+
+
 def test_experts_count_as_often_as_they_are_used(small: GgufHeader) -> None:
     """45,061 floats a token, logged for 8 experts of 768 over a hidden size of 2048."""
     mixture = replace(
@@ -174,8 +194,16 @@ def test_the_gpu_with_the_most_free_memory_is_used(small: GgufHeader) -> None:
 def test_a_context_is_rounded_up_to_whole_cells(small: GgufHeader) -> None:
     made = plan(small, HOME, Wishes(context=1000, slots=3))
     assert made.context == 3 * 512
-    assert made.request_context == 512
     assert any("rounded up from 1,000 to 1,536" in reason for reason in made.reasons)
+
+
+@pytest.mark.parametrize(("unified", "most"), [(True, 4096), (False, 1024)])
+def test_without_a_shared_pool_a_request_can_use_the_share_of_its_slot(
+    unified: bool, most: int, small: GgufHeader
+) -> None:
+    made = plan(small, HOME, Wishes(context=4096, slots=4, unified=unified))
+    assert made.request_context == most
+    assert any(f"One request can use {most:,} tokens" in reason for reason in made.reasons)
 
 
 def test_a_request_cannot_exceed_what_the_model_was_trained_for(small: GgufHeader) -> None:

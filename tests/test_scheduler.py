@@ -1,29 +1,50 @@
-"""Laws of the scheduler, on token counts alone."""
+"""Laws of the scheduler, on token counts and predicted times alone."""
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from inference.cost_model import CostModel, load
+from inference.kv_cache import StreamCache, UnifiedCache
 from inference.scheduler import Scheduler
-from inference.sequence import Sampled, Sequence, TextOut
+from inference.sequence import Sampled, Sequence, StepPlan, StepResult, TextOut
 from tests.fake_engine import END, FakeEngine, next_token
+
+LAYOUTS = st.sampled_from(["unified", "streams"])
 
 
 def make_sequence(id: int, prompt: list[int], answer: int = 8, **kwargs) -> Sequence:
     return Sequence(id=id, tokens=list(prompt), limit=len(prompt) + answer, **kwargs)
 
 
+def machine(slots: int, layout: str = "unified", cells: int = 10_000, batch: int = 64, **kwargs):
+    """A scheduler and the engine under it."""
+    seconds = kwargs.pop("seconds", lambda rows: 0.001 * (1 + rows))
+    following = kwargs.pop("following", next_token)
+    unified, host = layout == "unified", kwargs.pop("host", 0)
+    cache = UnifiedCache(slots, cells, host) if unified else StreamCache(slots, host)
+    engine = FakeEngine(slots, cells if unified else None, seconds, following)
+    return Scheduler(cache, CostModel(), batch, **kwargs), engine
+
+
+def step(scheduler: Scheduler, engine: FakeEngine, now: float = 0.0):
+    plan = scheduler.plan(now)
+    progress = scheduler.commit(plan, engine.step(plan), now)
+    assert scheduler.cells == engine.used
+    assert scheduler._cache._host._keys.keys() == engine.host.keys()
+    return plan, progress
+
+
 def finish(scheduler: Scheduler, engine: FakeEngine) -> dict[int, str]:
     """Run until idle; how every sequence ended, by request id."""
     ends: dict[int, str] = {}
     while not scheduler.idle:
-        plan = scheduler.plan(now=0.0)
-        for progress in scheduler.commit(plan, engine.step(plan), now=0.0):
+        for progress in step(scheduler, engine)[1]:
             seq = progress.seq
-            assert 0 <= seq.cached <= seq.computed <= len(seq.tokens) <= seq.limit
+            assert 0 <= seq.computed <= len(seq.tokens) <= seq.limit
             if progress.reason:
-                assert progress.seq.id not in ends
-                ends[progress.seq.id] = progress.reason
+                assert seq.id not in ends
+                ends[seq.id] = progress.reason
     return ends
 
 
@@ -38,14 +59,20 @@ def expected(prompt: list[int], answer: int) -> list[int]:
 prompts = st.lists(st.integers(1, 3), min_size=1, max_size=30)
 
 
-@settings(max_examples=60)
+@settings(max_examples=150)
 @given(
     st.lists(st.tuples(prompts, st.integers(1, 12)), min_size=1, max_size=12),
     st.integers(1, 4),
-    st.sampled_from([1, 3, 7, 64]),
+    LAYOUTS,
+    st.sampled_from([42, 64, 200]),
+    st.sampled_from([0, 8]),
+    st.sampled_from([0, 50, 500]),
 )
-def test_every_sequence_ends_once_with_the_tokens_of_an_undisturbed_run(requests, slots, chunk):
-    scheduler, engine = Scheduler(slots, batch=64, chunk=chunk), FakeEngine(slots)
+def test_every_sequence_ends_once_with_the_tokens_of_an_undisturbed_run(
+    requests, slots, layout, cells, drafts, host
+):
+    """Also where it was preempted, forked from another, spilled, or ran on guesses."""
+    scheduler, engine = machine(slots, layout, cells, drafts=drafts, host=host)
     sequences = [make_sequence(i, p, answer) for i, (p, answer) in enumerate(requests)]
     scheduler.add(sequences)
     ends = finish(scheduler, engine)
@@ -54,51 +81,127 @@ def test_every_sequence_ends_once_with_the_tokens_of_an_undisturbed_run(requests
         assert seq.tokens == expected(prompt, answer)
 
 
-@settings(max_examples=60)
-@given(st.data())
-def test_cancelling_at_any_time_frees_the_slot_and_disturbs_nobody(data):
-    scheduler, engine = Scheduler(3, batch=16, chunk=4), FakeEngine(3)
+@settings(max_examples=100)
+@given(st.data(), LAYOUTS, st.sampled_from([45, 90]))
+def test_cancelling_at_any_time_frees_the_slot_and_disturbs_nobody(data, layout, cells):
+    scheduler, engine = machine(3, layout, cells, batch=16)
     sequences = [make_sequence(i, data.draw(prompts), 10) for i in range(8)]
     cancelled = data.draw(st.sets(st.integers(0, 7)))
     moment = {id: data.draw(st.integers(0, 12)) for id in cancelled}
     scheduler.add(sequences)
-    step = 0
+    steps = 0
     while not scheduler.idle:
-        for id in (id for id, when in moment.items() if when == step):
+        for id in (id for id, when in moment.items() if when == steps):
             scheduler.cancel(id)
             assert all(seq.id != id for seq in [*scheduler.running, *scheduler.waiting])
-        plan = scheduler.plan(0.0)
-        scheduler.commit(plan, engine.step(plan), 0.0)
-        step += 1
-    assert scheduler.cells == sum(map(len, engine.cells))
+        step(scheduler, engine)
+        steps += 1
     for seq in sequences:
         if seq.id not in cancelled:
             assert seq.tokens == expected(seq.tokens[: seq.prompt_len], 10)
 
 
-@given(st.lists(prompts, min_size=2, max_size=10), st.sampled_from([1, 5, 16]))
-def test_no_step_is_larger_than_the_batch_and_decodes_are_never_left_out(requests, chunk):
-    scheduler, engine = Scheduler(4, batch=16, chunk=chunk), FakeEngine(4)
+@settings(max_examples=100)
+@given(
+    st.lists(st.lists(st.integers(1, 50), min_size=1, max_size=300), min_size=2, max_size=8),
+    st.floats(0.002, 0.2),
+    st.floats(1e-5, 1e-3),
+    LAYOUTS,
+)
+def test_no_step_is_larger_than_the_batch_nor_predicted_to_miss_the_target(
+    requests, target, each, layout
+):
+    scheduler, engine = machine(
+        4, layout, batch=64, itl_target=target, seconds=lambda rows: 0.001 + each * rows
+    )
+    cost = scheduler._cost
+    for chunk_rows in (16, 64, 16, 64):
+        cost.prefill.observe(chunk_rows, chunk_rows * chunk_rows // 2, 0.001 + each * chunk_rows)
     scheduler.add([make_sequence(i, p) for i, p in enumerate(requests)])
     while not scheduler.idle:
         plan = scheduler.plan(0.0)
-        assert sum(c.count for c in plan.chunks) <= 16
+        assert sum(c.rows for c in plan.chunks) <= 64
         assert {c.seq for c in plan.decodes} == {s for s in scheduler.running if s.pending == 1}
-        if plan.decodes:
-            assert sum(c.count for c in plan.prefills) <= chunk
+        if plan.decodes and plan.prefills:
+            decode = cost.decode.predict(*load(plan.decodes))
+            prefill = cost.prefill.predict(*load(plan.prefills))
+            least = len(plan.prefills) == 1 and plan.prefills[0].count <= 16
+            assert least or decode + prefill <= target
+        assert plan.prefills or not any(s.pending > 1 for s in scheduler.running)
         scheduler.commit(plan, engine.step(plan), 0.0)
 
 
-def test_prompts_are_admitted_and_computed_in_order_of_arrival():
-    scheduler = Scheduler(2, batch=8, chunk=8)
-    scheduler.add([make_sequence(i, [1 + i] * 6) for i in range(3)])
-    plan = scheduler.plan(0.0)
-    assert [(c.seq.id, c.count) for c in plan.prefills] == [(0, 6), (1, 2)]
-    assert [s.id for s in scheduler.waiting] == [2]
+@settings(max_examples=50)
+@given(st.data())
+def test_nobody_starves(data):
+    """Whatever keeps arriving, and however it is favoured, a prompt gets its turn."""
+    scheduler, engine = machine(2, batch=32, itl_target=0.02)
+    last = make_sequence(0, [9] * 60, 2, priority=-1)
+    scheduler.add([last])
+    now, id = 0.0, 0
+    while last.generated < 2:
+        for _ in range(data.draw(st.integers(0, 3))):
+            id += 1
+            prompt = [1 + id % 7] * data.draw(st.integers(1, 20))
+            scheduler.add([make_sequence(id, prompt, 2, priority=1, arrived=now)])
+        step(scheduler, engine, now)
+        now += 1.0
+        assert now < 300
 
 
-def test_a_conversation_computes_only_what_is_new():
-    scheduler, engine = Scheduler(2, batch=64, chunk=64), FakeEngine(2)
+def test_a_short_prompt_overtakes_a_long_one_that_came_just_before():
+    scheduler, engine = machine(3, batch=64, itl_target=0.02, seconds=lambda rows: 0.01 * rows)
+    scheduler.add([make_sequence(1, [1, 2, 3], 50)])
+    step(scheduler, engine)
+    scheduler.add([make_sequence(2, list(range(400)), arrived=1.0)])
+    step(scheduler, engine, 1.0)
+    short = make_sequence(3, [7, 7, 7, 7], arrived=1.1)
+    scheduler.add([short])
+    plan, _ = step(scheduler, engine, 1.1)
+    assert plan.prefills[0].seq is short
+
+
+def test_a_higher_priority_goes_first_and_waiting_makes_up_for_a_lower_one():
+    scheduler, engine = machine(1)
+    low = make_sequence(1, [1, 1], priority=-1, arrived=0.0)
+    fresh = make_sequence(2, [2, 2], priority=0, arrived=10.0)
+    late = make_sequence(3, [3, 3], priority=1, arrived=100.0)
+    scheduler.add([late, fresh, low])
+    order = []
+    while not scheduler.idle:
+        order += [p.seq.id for p in step(scheduler, engine)[1] if p.reason]
+    assert order == [2, 1, 3]
+
+
+@pytest.mark.parametrize("layout", ["unified", "streams"])
+def test_a_burst_with_a_common_prefix_computes_it_once(layout):
+    scheduler, engine = machine(4, layout)
+    prefix = list(range(1, 101))
+    burst = [make_sequence(i, [*prefix, 200 + i], 4) for i in range(6)]
+    scheduler.add(burst)
+    finish(scheduler, engine)
+    tails = sum(1 + seq.generated - 1 for seq in burst)
+    assert engine.computed == len(prefix) + tails
+    assert [seq.cached for seq in burst] == [0] + [len(prefix)] * 5
+    for i, seq in enumerate(burst):
+        assert seq.tokens == expected([*prefix, 200 + i], 4)
+
+
+@pytest.mark.parametrize("layout", ["unified", "streams"])
+def test_cells_are_never_shared_between_salts(layout):
+    scheduler, engine = machine(4, layout)
+    prompt = list(range(1, 61))
+    scheduler.add([make_sequence(i, prompt, 2, salt=salt) for i, salt in enumerate("aab")])
+    sequences = list(scheduler.waiting)
+    finish(scheduler, engine)
+    scheduler.add([again := make_sequence(9, prompt, 2, salt="c")])
+    finish(scheduler, engine)
+    assert [seq.cached for seq in [*sequences, again]] == [0, 59, 0, 0]
+
+
+@pytest.mark.parametrize("layout", ["unified", "streams"])
+def test_a_conversation_computes_only_what_is_new(layout):
+    scheduler, engine = machine(2, layout)
     first = make_sequence(1, [5, 6, 7, 8], 5, min_tokens=5)
     scheduler.add([first])
     finish(scheduler, engine)
@@ -110,12 +213,111 @@ def test_a_conversation_computes_only_what_is_new():
     assert scheduler.counters.cached_tokens == second.cached
 
 
+def test_growing_streams_that_do_not_fit_together_all_end():
+    """Eight of them in half the cells they need."""
+    scheduler, engine = machine(8, cells=8 * 160 // 2)
+    streams = [make_sequence(i, [i + 1] * 10, 150, ignore_eos=True) for i in range(8)]
+    scheduler.add(streams)
+    ends = finish(scheduler, engine)
+    assert set(ends.values()) == {"length"} and len(ends) == 8
+    assert 0 < scheduler.counters.preemptions < 20
+    assert [seq.cached for seq in streams] == [0] * 8
+
+
+def test_the_oldest_of_the_highest_priority_is_preempted_last():
+    scheduler, engine = machine(3, cells=240)
+    kinds = [(0, 0.0), (1, 2.0), (0, 1.0)]
+    streams = [
+        make_sequence(i, [i + 1] * 10, 100, ignore_eos=True, priority=p, arrived=a)
+        for i, (p, a) in enumerate(kinds)
+    ]
+    scheduler.add(streams)
+    order = []
+    while not scheduler.idle:
+        order += [p.seq.id for p in step(scheduler, engine)[1] if p.reason]
+    assert order == [1, 0, 2] and scheduler.counters.preemptions
+
+
+def test_cached_prefixes_go_before_anybody_is_preempted_the_oldest_first():
+    scheduler, engine = machine(1, cells=100)
+    for start in (1, 2, 3):
+        scheduler.add([make_sequence(start, [start] * 30, 1)])
+        finish(scheduler, engine)
+    scheduler.add([make_sequence(4, [4] * 35, 1)])
+    finish(scheduler, engine)
+    assert scheduler.counters.preemptions == 0
+    cached = []
+    for start in (3, 2, 1):
+        scheduler.add([seq := make_sequence(start, [start] * 30, 1)])
+        plan = scheduler.plan(0.0)
+        cached.append(seq.cached)
+        scheduler.cancel(start)
+        engine.step(StepPlan(plan.moves))
+    assert cached[:2] == [29, 29] and 0 < cached[2] < 6
+
+
+@pytest.mark.parametrize("layout", ["unified", "streams"])
+def test_what_had_to_leave_the_cache_comes_back_from_host_memory(layout):
+    scheduler, engine = machine(1, layout, cells=120, host=200)
+    talks = {start: [start] * 60 for start in (1, 2, 3, 4)}
+    for start, prompt in talks.items():
+        scheduler.add([make_sequence(start, prompt, 2)])
+        finish(scheduler, engine)
+    assert sum(map(len, engine.host.values())) <= 200
+    scheduler.add([back := make_sequence(5, [*talks[2], 9], 2)])
+    finish(scheduler, engine)
+    assert back.cached == engine.restored == 60
+    assert back.tokens == expected([*talks[2], 9], 2)
+
+
+def test_a_deadline_ends_a_request_wherever_it_is():
+    scheduler, engine = machine(1)
+    running, waiting = (make_sequence(i, [i, i], 99, deadline=5.0) for i in (1, 2))
+    scheduler.add([running, waiting])
+    step(scheduler, engine, 1.0)
+    _, progress = step(scheduler, engine, 5.0)
+    assert {p.seq: p.fault.code for p in progress} == dict.fromkeys(
+        (running, waiting), "deadline_exceeded"
+    )
+    assert scheduler.idle
+
+
+def test_a_text_that_repeats_is_guessed_and_is_the_same():
+    period = [3, 1, 4, 1, 5, 9]
+
+    def repeating(tokens):
+        return period[len(tokens) % len(period)]
+
+    def computed(drafts: int) -> tuple[list[int], int]:
+        scheduler, engine = machine(
+            1, drafts=drafts, following=repeating, seconds=lambda rows: 1 + 0.01 * rows
+        )
+        scheduler.add([seq := make_sequence(1, [7], 60)])
+        steps = 0
+        while not scheduler.idle:
+            step(scheduler, engine)
+            steps += 1
+        assert scheduler.counters.accepted <= scheduler.counters.drafted
+        return seq.tokens, steps
+
+    plain, drafted = computed(0), computed(15)
+    assert drafted[0] == plain[0]
+    assert drafted[1] < plain[1] / 2
+
+
+def test_who_does_not_want_guesses_gets_none():
+    scheduler, engine = machine(1, drafts=15, following=lambda _: 5)
+    scheduler.add([make_sequence(1, [5] * 10, 20, speculate=False)])
+    finish(scheduler, engine)
+    assert scheduler.counters.drafted == 0
+
+
 def test_an_end_token_ends_a_text_and_is_not_shown():
-    scheduler = Scheduler(1, batch=8, chunk=8)
-    seq = make_sequence(1, [1, 2])
-    scheduler.add([seq])
+    scheduler, _ = machine(1)
+    scheduler.add([seq := make_sequence(1, [1, 2])])
     plan = scheduler.plan(0.0)
-    [progress] = scheduler.commit(plan, [Sampled(seq, END, b"</s>", ends=True)], 1.0)
+    result = StepResult([Sampled(seq, END, b"</s>", ends=True)])
+    [progress] = scheduler.commit(plan, result, 1.0)
     assert (progress.text, progress.reason) == ("", "stop")
     assert scheduler.idle
 
@@ -124,13 +326,13 @@ def test_an_end_token_ends_a_text_and_is_not_shown():
     ("stop", "text", "reason"), [(("c d",), "a b ", "stop"), ((), "a b c", "length")]
 )
 def test_a_stop_string_ends_a_text_wherever_tokens_cut_it(stop, text, reason):
-    scheduler = Scheduler(1, batch=8, chunk=8)
+    scheduler, _ = machine(1)
     seq = make_sequence(1, [1], answer=4 if stop else 3, text=TextOut(stop))
     scheduler.add([seq])
     shown, ended = "", None
     for piece in [b"a ", b"b ", b"c", b" d"]:
         plan = scheduler.plan(0.0)
-        [progress] = scheduler.commit(plan, [Sampled(seq, 7, piece)], 0.0)
+        [progress] = scheduler.commit(plan, StepResult([Sampled(seq, 7, piece)]), 0.0)
         shown, ended = shown + progress.text, progress.reason
         if ended:
             break
@@ -152,14 +354,14 @@ def test_bytes_that_are_no_text_are_replaced_at_the_end():
 
 
 def test_a_fault_fails_its_own_sequence_only():
-    scheduler, engine = Scheduler(2, batch=16, chunk=16), FakeEngine(2)
+    scheduler, engine = machine(2)
     bad, good = make_sequence(1, [1, 2]), make_sequence(2, [3, 4])
     scheduler.add([bad, good])
     plan = scheduler.plan(0.0)
-    results = engine.step(plan)
-    results[0] = Sampled(bad, -1, b"", fault="not a number")
-    faults = [p.fault for p in scheduler.commit(plan, results, 0.0)]
-    assert faults == ["not a number", ""]
+    sampled = engine.step(plan).sampled
+    sampled[0] = Sampled(bad, -1, b"", fault="not a number")
+    faults = [p.fault and p.fault.message for p in scheduler.commit(plan, StepResult(sampled), 0.0)]
+    assert faults == ["not a number", None]
     assert scheduler.running == [good]
     finish(scheduler, engine)
     assert good.tokens == expected([3, 4], 8)

@@ -25,6 +25,7 @@ from setup.llama_wheel import Recipe, recipe_for_this_machine, wheel_of
 from setup.running import Pip, follow
 
 ROOT = Path(__file__).parent.parent
+OURS = {"inference", "api", "benchmarks"}
 RECIPE = Recipe("0.3.36", ("-DGGML_NATIVE=ON",), "GCC 12.2.0", "0123456789abcdef")
 
 
@@ -316,11 +317,14 @@ def _applies(requirement: Requirement, extras: set[str]) -> bool:
     return marker is None or any(marker.evaluate({"extra": extra}) for extra in extras)
 
 
-def test_what_the_server_imports_is_declared() -> None:
-    declared = {canonicalize_name(name) for name in project()[""]}
+@pytest.mark.parametrize(
+    "package, extra", [("inference", ""), ("api", ""), ("benchmarks", "bench")]
+)
+def test_what_is_imported_is_declared(package: str, extra: str) -> None:
+    declared = {canonicalize_name(name) for name in project()[""] + project()[extra]}
     modules = packages_distributions()
-    for path in [*ROOT.glob("inference/**/*.py"), *ROOT.glob("api/**/*.py")]:
-        for module in _imported(path) - sys.stdlib_module_names - {"inference", "api"}:
+    for path in ROOT.glob(f"{package}/**/*.py"):
+        for module in _imported(path) - sys.stdlib_module_names - OURS:
             names = {canonicalize_name(name) for name in modules[module]}
             assert names & declared, f"{path} imports {module}"
 

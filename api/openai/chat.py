@@ -165,17 +165,12 @@ def to_request(body: ChatBody, id: str) -> GenerationRequest:
     kwargs = {k: v for k, v in body.chat_template_kwargs.items() if k != "enable_thinking"}
     return GenerationRequest(
         id=id,
-        model=body.served(),
         messages=tuple(_message(message) for message in body.messages),
         tools=() if body.tool_choice == "none" else tuple(_tool(tool) for tool in body.tools),
         thinking=body.thinking(),
         template_kwargs=kwargs,
-        sampling=body.sampling(),
         max_tokens=unlimited(limit),
-        min_tokens=body.min_tokens,
-        ignore_eos=body.ignore_eos,
-        stop=body.stop,
-        n=body.n,
+        **body.shared(),
     )
 
 

@@ -36,7 +36,8 @@ REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
     "grammar": ("",),
     "json_schema": ({},),
 }
-_BOOLEANS: Final = ("stream", "ignore_eos", "enable_thinking", "logprobs", "echo")
+_BOOLEANS: Final = ("stream", "ignore_eos", "enable_thinking", "logprobs", "echo", "speculation")
+_PRIORITY: Final[Mapping[str, int]] = {"priority": 1, "flex": -1}  # of OpenAI's service tiers
 SPELLED: Final[Mapping[str, bool]] = {"true": True, "false": False}
 
 
@@ -99,10 +100,29 @@ class GenerationBody(WireModel):
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     logit_bias: Annotated[tuple[tuple[int, float], ...], BeforeValidator(_biases)] | None = None
+    service_tier: str | None = None
+    timeout: float | None = Field(None, gt=0, le=86_400)
+    cache_salt: str = Field("", max_length=256)
+    speculation: bool = True
 
     def served(self) -> str | None:
         """The model asked for; `None` is the one that is served."""
         return None if self.model in ("", "default") else self.model
+
+    def shared(self) -> dict[str, Any]:
+        """The fields of a `GenerationRequest` that both endpoints say alike."""
+        return {
+            "model": self.served(),
+            "sampling": self.sampling(),
+            "min_tokens": self.min_tokens,
+            "ignore_eos": self.ignore_eos,
+            "stop": self.stop,
+            "n": self.n,
+            "priority": _PRIORITY.get(self.service_tier or "", 0),
+            "deadline": self.timeout,
+            "salt": self.cache_salt,
+            "speculate": self.speculation,
+        }
 
     def sampling(self) -> Sampling:
         """`top_k` -1 is 0, no limit; a negative `seed` is no seed."""

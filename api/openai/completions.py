@@ -80,14 +80,9 @@ def to_requests(body: CompletionBody, id: str) -> tuple[GenerationRequest, ...]:
     return tuple(
         GenerationRequest(
             id=f"{id}-{place}",
-            model=body.served(),
             prompt=prompt,
-            sampling=body.sampling(),
             max_tokens=unlimited(body.max_tokens),
-            min_tokens=body.min_tokens,
-            ignore_eos=body.ignore_eos,
-            stop=body.stop,
-            n=body.n,
+            **body.shared(),
         )
         for place, prompt in enumerate(body.prompt)
     )

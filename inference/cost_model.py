@@ -1,0 +1,101 @@
+"""Predicts how long a call of the model takes, and learns from every call that was measured.
+
+One kind of call costs `a + b * rows + c * reach` seconds: reading the weights, the work on each
+token, and its attention, where `reach` sums the cells that the rows look at. Fitted by least
+squares over the calls of late, pulled towards what was known before where they say too little.
+Knows no clock: seconds are handed in.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from inference.sequence import Chunk, StepPlan, StepResult
+
+_WINDOW = 48  # calls that count
+_SCALE = (1.0, 64.0, 64.0 * 1024.0)  # a typical call: the three terms are then alike in size
+CHUNK = 16  # tokens: chunks come in multiples, so that llama.cpp can use a graph again
+_GUESS = (0.02, 0.02, 0.005)  # seconds of the three, before anything was measured
+_PULL = 0.05  # weight of what was known before, against one call measured
+_EVERY = 8  # calls between two fits
+_SPIKE = 4.0  # a call this much slower than predicted tells of the box, not of the model
+
+
+@dataclass(slots=True)
+class CallCost:
+    """Seconds of one kind of call."""
+
+    _weights: tuple[float, ...] = _GUESS
+    _calls: deque[tuple[float, float, float]] = field(default_factory=lambda: deque(maxlen=_WINDOW))
+    _seen: int = 0
+
+    def predict(self, rows: int, reach: int) -> float:
+        """Seconds of a call with `rows` tokens; 0 without any."""
+        fixed, each, attention = self._weights
+        return (fixed + each * rows / _SCALE[1] + attention * reach / _SCALE[2]) if rows else 0.0
+
+    @property
+    def fixed(self) -> float:
+        """Seconds of a call that are there without any row."""
+        return self._weights[0]
+
+    def observe(self, rows: int, reach: int, seconds: float) -> None:
+        """Learn from a call that took `seconds`."""
+        if not rows or seconds <= 0:
+            return
+        if self._seen >= _EVERY:
+            seconds = min(seconds, _SPIKE * self.predict(rows, reach))
+        self._calls.append((rows / _SCALE[1], reach / _SCALE[2], seconds))
+        self._seen += 1
+        if self._seen <= _EVERY or self._seen % _EVERY == 0:
+            self._fit()
+
+    def _fit(self) -> None:
+        """Least squares on relative errors, so that a short call counts as much as a long one."""
+        rows, reach, seconds = np.array(self._calls).T
+        terms = np.stack([np.ones_like(rows), rows, reach], axis=1) / seconds[:, None]
+        pull = _PULL / seconds.mean() ** 2
+        matrix = terms.T @ terms + pull * np.eye(3)
+        weights = np.linalg.solve(matrix, terms.sum(axis=0) + pull * np.array(self._weights))
+        self._weights = tuple(np.maximum(weights, 1e-9).tolist())
+
+
+class CostModel:
+    """The two calls of a step: decodes (with their drafts) and prefill chunks."""
+
+    def __init__(self) -> None:
+        self.decode = CallCost()
+        self.prefill = CallCost()
+
+    def observe(self, plan: StepPlan, result: StepResult) -> None:
+        """Learn from a step that was run."""
+        self.decode.observe(*load(plan.decodes), result.decode_seconds)
+        self.prefill.observe(*load(plan.prefills), result.prefill_seconds)
+
+    def chunk(self, start: int, most: int, room: float) -> int:
+        """Prompt tokens from position `start` on that take at most `room` seconds: a multiple
+        of CHUNK, never less than one."""
+        sizes = range(CHUNK, most + 1, CHUNK)
+        fitting = (n for n in sizes if self.prefill.predict(n, reach(start, n)) <= room)
+        return max(fitting, default=CHUNK)
+
+    def fair(self, decode: float, most: int, share: float) -> float:
+        """The least seconds of prefill beside `decode` seconds in every step of which the work on
+        the prompt's own tokens, at most `most` of them, is `share` of the step."""
+        fixed = self.prefill.fixed
+        calls = (self.prefill.predict(n, reach(0, n)) for n in range(CHUNK, most, CHUNK))
+        whole = self.prefill.predict(most, reach(0, most))
+        return next((t for t in calls if t - fixed >= share * (decode + t)), whole)
+
+
+def reach(start: int, count: int) -> int:
+    """Cells that `count` tokens from position `start` on look at, together."""
+    return count * start + count * (count + 1) // 2
+
+
+def load(chunks: Iterable[Chunk]) -> tuple[int, int]:
+    """`(rows, reach)` of a call."""
+    chunks = tuple(chunks)
+    return sum(c.rows for c in chunks), sum(reach(c.start, c.rows) for c in chunks)

@@ -1,0 +1,229 @@
+"""Who owns the KV cells: running sequences, and prefixes kept for prompts to come.
+
+Two layouts of llama.cpp, one interface. In the unified one all ids draw from one pool of cells,
+copies share them, and a finished sequence parks on an id of its own until its cells are needed. In
+the stream layout every slot has a fixed share, a copy is a real one, and what a slot held stays in
+it until somebody else takes the slot. What has to go goes to host memory, where there is some.
+Decides nothing about order or time.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+
+from inference.host_cache import HostCache
+from inference.prefix_tree import PrefixTree
+from inference.sequence import Copy, Forget, Keep, Move, Restore, Save, Sequence
+
+IDS = 256  # sequence ids that llama.cpp's memory knows, LLAMA_MAX_SEQ
+WORTH_A_COPY = 32  # tokens; fewer are computed sooner than they are copied
+
+
+class KvCache(ABC):
+    """`moves` are what llama.cpp has to do before the next batch, in order; `host` cells are
+    there for prefixes that have to leave."""
+
+    def __init__(self, slots: int, host: int = 0) -> None:
+        self._host = HostCache(host)
+        self.slots = slots
+        self.tree = PrefixTree()
+        self.moves: list[Move] = []
+        self._idle = dict.fromkeys(range(slots))  # insertion order: least recently used first
+
+    @property
+    def idle(self) -> bool:
+        """Whether a slot is free to take."""
+        return bool(self._idle)
+
+    @property
+    @abstractmethod
+    def cells(self) -> int:
+        """Cells in use, by running sequences and by the cache."""
+
+    @abstractmethod
+    def fits(self, seq: Sequence, cells: int, slots: Iterable[int]) -> bool:
+        """Whether there could be `cells` beside those that running `slots` hold; the prefix of
+        `seq` that is there is among them."""
+
+    @abstractmethod
+    def admit(self, seq: Sequence) -> None:
+        """Give `seq` an idle slot and the longest prefix that is there; at least one token
+        is left to compute, for without it there are no logits."""
+
+    @abstractmethod
+    def reserve(self, cells: int) -> bool:
+        """Make room for `cells` more, least recently used prefixes first; False if that is
+        not enough."""
+
+    @abstractmethod
+    def release(self, seq: Sequence) -> None:
+        """Take back the slot of `seq`; what it computed stays as cache."""
+
+    def prefix(self, seq: Sequence) -> tuple[int, int]:
+        """`(id, length)` of the longest prefix of `seq` that is there."""
+        return self.tree.match(seq.tokens[:-1], seq.salt)
+
+    def extend(self, seq: Sequence, count: int) -> None:
+        """The next `count` tokens of `seq` were computed."""
+        self.tree.extend(seq.slot, seq.tokens[seq.computed : seq.computed + count], seq.salt)
+        seq.computed += count
+
+    def _keep(self, id: int, length: int) -> None:
+        self.tree.trim(id, length)
+        self.moves.append(Keep(id, length))
+
+    def _restore(self, key: int, seq: Sequence, slot: int, length: int) -> None:
+        self._host.touch(key)
+        self.tree.extend(slot, seq.tokens[:length], seq.salt)
+        self.moves.append(Restore(key, slot, length))
+
+    def _spill(self, id: int) -> None:
+        """Store what `id` holds in host memory, if it is worth it."""
+        if self.tree.length(id) >= WORTH_A_COPY:
+            key, forgotten = self._host.add(*self.tree.read(id))
+            self.moves += map(Forget, forgotten)
+            self.moves += self._saving(id, key) if key is not None else ()
+
+    @abstractmethod
+    def _saving(self, id: int, key: int) -> tuple[Move, ...]:
+        """How what `id` holds gets under `key` in host memory."""
+
+    def _copy(self, source: int, target: int, length: int) -> None:
+        self.tree.fork(source, target, length)
+        self.moves.append(Copy(source, target, length))
+
+
+class UnifiedCache(KvCache):
+    """One pool of `cells`. Slots run; the id after them is for moments; those above hold parked
+    prefixes, which llama.cpp can copy but neither run nor save."""
+
+    def __init__(self, slots: int, cells: int, host: int = 0) -> None:
+        super().__init__(slots, host)
+        self._cells = cells
+        self._free = list(range(slots + 1, IDS))
+        self._parked: dict[int, None] = {}  # least recently used first
+
+    @property
+    def cells(self) -> int:
+        return self.tree.size
+
+    def fits(self, seq: Sequence, cells: int, slots: Iterable[int]) -> bool:
+        source, length = self.prefix(seq)
+        return self.tree.held(slots, source, length) + cells - length <= self._cells
+
+    def admit(self, seq: Sequence) -> None:
+        source, length = self.prefix(seq)
+        key, stored = self._host.match(seq.tokens[:-1], seq.salt)
+        seq.slot = min(self._idle)
+        del self._idle[seq.slot]
+        if stored >= length + WORTH_A_COPY and self.reserve(stored):
+            length = stored
+            self._restore(key, seq, seq.slot, length)
+        elif length := self.prefix(seq)[1]:
+            self._copy(source, seq.slot, length)
+            self._touch(source)
+        seq.computed = length
+
+    def reserve(self, cells: int) -> bool:
+        while (missing := self.tree.size + cells - self._cells) > 0 and self._parked:
+            victim = next(iter(self._parked))
+            self._spill(victim)
+            self._keep(victim, self.tree.length(victim) - min(missing, self.tree.own(victim)))
+            if self.tree.covered(victim):
+                self._drop(victim)
+        return missing <= 0
+
+    def release(self, seq: Sequence) -> None:
+        for id in self.tree.ancestors(seq.slot) & self._parked.keys():
+            self._drop(id)
+        if length := self.tree.length(seq.slot):
+            if not self._free:
+                self._drop(next(iter(self._parked)))
+            id = self._free.pop()
+            self._parked[id] = None
+            self._copy(seq.slot, id, length)
+            self._keep(seq.slot, 0)
+        self._idle[seq.slot] = None
+        seq.slot = -1
+
+    def _saving(self, id: int, key: int) -> tuple[Move, ...]:
+        between = self.slots
+        return Copy(id, between, self.tree.length(id)), Save(between, key), Keep(between, 0)
+
+    def _touch(self, id: int) -> None:
+        if id in self._parked:
+            del self._parked[id]
+            self._parked[id] = None
+
+    def _drop(self, id: int) -> None:
+        self._keep(id, 0)
+        del self._parked[id]
+        self._free.append(id)
+
+
+class StreamCache(KvCache):
+    """A stream of cells per slot, as many as one request may use."""
+
+    def __init__(self, slots: int, host: int = 0) -> None:
+        super().__init__(slots, host)
+        self._asked = [0] * slots  # how many of a slot's tokens were asked, not answered
+
+    @property
+    def cells(self) -> int:
+        return sum(map(self.tree.length, range(self.slots)))
+
+    def fits(self, seq: Sequence, cells: int, slots: Iterable[int]) -> bool:
+        return True
+
+    def reserve(self, cells: int) -> bool:
+        return True
+
+    def admit(self, seq: Sequence) -> None:
+        seq.slot, seq.computed = self._place(seq)
+        del self._idle[seq.slot]
+
+    def release(self, seq: Sequence) -> None:
+        self._asked[seq.slot] = min(seq.prompt_len, seq.computed)
+        self._idle[seq.slot] = None
+        seq.slot = -1
+
+    def _place(self, seq: Sequence) -> tuple[int, int]:
+        """A slot for `seq`, and how many tokens of it are in there now."""
+        source, length = self.prefix(seq)
+        key, stored = self._host.match(seq.tokens[:-1], seq.salt)
+        if stored >= length + WORTH_A_COPY:
+            slot = self._emptied(self._oldest())
+            self._restore(key, seq, slot, stored)
+            return slot, stored
+        if self._may_take(source, length, seq):
+            self._keep(source, length)
+            return source, length
+        slot = self._oldest()
+        if slot == source:
+            self._spill(slot)
+            self._keep(slot, length)
+            return slot, length
+        self._emptied(slot)
+        if length < WORTH_A_COPY:
+            return slot, 0
+        self._copy(source, slot, length)
+        return slot, length
+
+    def _may_take(self, slot: int, length: int, seq: Sequence) -> bool:
+        """Whether to go on in the very slot that holds the prefix: a match of less than half of
+        the prompt and of what the slot was asked would destroy more than it saves. Answers do
+        not count, for a template may write them down differently next time."""
+        return slot in self._idle and 2 * length >= min(self._asked[slot], len(seq.tokens))
+
+    def _oldest(self) -> int:
+        """An empty idle slot, the lowest, for llama.cpp wants slots in use side by side; else
+        the one used longest ago."""
+        empty = [slot for slot in self._idle if not self.tree.length(slot)]
+        return min(empty) if empty else next(iter(self._idle))
+
+    def _emptied(self, slot: int) -> int:
+        self._spill(slot)
+        self._keep(slot, 0)
+        return slot
+
+    def _saving(self, id: int, key: int) -> tuple[Move, ...]:
+        return (Save(id, key),)

@@ -1,0 +1,81 @@
+"""What is guessed, and when guessing is worth it."""
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inference.cost_model import CallCost, reach
+from inference.history import LONGEST_PAUSE, NGRAM, History
+from inference.sequence import Sequence
+from inference.speculation import Speculation
+
+
+def plain_guess(tokens: list[int], most: int) -> list[int]:
+    """The definition, word for word."""
+    for start in range(len(tokens) - NGRAM - 1, -1, -1):
+        if tokens[start : start + NGRAM] == tokens[-NGRAM:]:
+            guessed = tokens[start + NGRAM :][:most]
+            return (guessed * most)[:most]
+    return []
+
+
+@given(st.lists(st.sampled_from([0, 1, 256, 65536]), max_size=40), st.integers(1, 8))
+def test_a_guess_is_what_followed_the_last_occurrence(tokens, most):
+    """Also where bytes of neighbouring tokens look like a token."""
+    assert list(History().guess(tokens, most)) == plain_guess(tokens, most)
+
+
+def test_a_history_that_grows_guesses_as_a_fresh_one_does():
+    tokens, history = [], History()
+    for token in [1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 3]:
+        tokens.append(token)
+        assert history.guess(tokens, 4) == History().guess(tokens, 4)
+
+
+def test_after_failures_it_pauses_longer_and_longer_until_one_succeeds():
+    history, tokens, attempts = History(), [7] * 10, []
+    for _ in range(400):
+        if history.guess(tokens, 2):
+            attempts.append(len(tokens))
+            history.learn(len(tokens), 2, 0)
+        tokens.append(7)
+    pauses = [b - a for a, b in pairwise(attempts)]
+    assert pauses == sorted(pauses) and pauses[-1] == LONGEST_PAUSE
+    history.learn(len(tokens), 2, 2)
+    assert history.guess(tokens, 2)
+
+
+def speculation(fixed: float, each: float) -> Speculation:
+    cost = CallCost()
+    for rows in [1, 4, 9, 17] * 12:
+        cost.observe(rows, reach(50, rows), fixed + each * rows)
+    return Speculation(cost, 16)
+
+
+def repeating(count: int) -> list[Sequence]:
+    return [Sequence(id=i, tokens=[1, 2, 3, 4] * 5, limit=100, computed=19) for i in range(count)]
+
+
+def test_guesses_where_a_row_is_cheap_and_none_where_it_is_dear():
+    [cheap] = speculation(0.03, 0.001).chunks(repeating(1))
+    [dear] = speculation(0.0001, 0.03).chunks(repeating(1))
+    assert len(cheap.drafts) >= 7 and cheap.drafts[:4] == (1, 2, 3, 4)
+    assert dear.drafts == ()
+
+
+def test_a_full_batch_and_a_text_that_was_guessed_wrong_get_none():
+    cheap = speculation(0.03, 0.001)
+    assert not any(chunk.drafts for chunk in cheap.chunks(repeating(16)))
+    [seq] = repeating(1)
+    for _ in range(10):
+        seq.history.learn(0, 4, 0)
+    assert cheap.chunks([seq])[0].drafts == ()
+
+
+def test_never_more_than_the_step_may_hold_nor_than_the_sequence_may_grow():
+    cheap = speculation(0.03, 0.0001)
+    assert sum(len(chunk.drafts) for chunk in cheap.chunks(repeating(4))) <= 16
+    [seq] = repeating(1)
+    seq.limit = len(seq.tokens) + 3
+    assert len(cheap.chunks([seq])[0].drafts) <= 2
