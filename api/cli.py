@@ -96,6 +96,7 @@ Context = Annotated[int | None, typer.Option(min=1, help="Tokens over all slots.
 Threads = Annotated[int | None, typer.Option(min=1)]
 GpuLayers = Annotated[int | None, typer.Option(min=-1, help="-1 means all.")]
 KvType = Annotated[str | None, typer.Option(help="f16 or q8_0.")]
+KvLayout = Annotated[str | None, typer.Option(help="streams or unified.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -124,6 +125,7 @@ def serve(  # noqa: PLR0913 - typer wants one parameter per option
     threads: Threads = None,
     gpu_layers: GpuLayers = None,
     kv_type: KvType = None,
+    kv_layout: KvLayout = None,
     tuned: Annotated[bool, typer.Option(help="Use what `onebox tune` found.")] = True,
     queue: Annotated[int | None, typer.Option(min=0, help="Requests that may wait.")] = None,
     config_file: ConfigFile = None,
@@ -132,7 +134,13 @@ def serve(  # noqa: PLR0913 - typer wants one parameter per option
     config = load_config(config_file)
     host = host or config.server.host
     with bind(host, config.server.port if port is None else port) as listener:
-        wishes = Wishes(context=context, slots=slots, kv_type=kv_type, gpu_layers=gpu_layers)
+        wishes = Wishes(
+            context=context,
+            slots=slots,
+            kv_type=kv_type,
+            gpu_layers=gpu_layers,
+            kv_layout=kv_layout,
+        )
         deployment = prepare(config, model, wishes, threads, tuned=tuned)
         _print_plan(deployment)
         pool = Pool(deployment, queue=config.server.queue if queue is None else queue)
@@ -148,11 +156,14 @@ def tune_model(  # noqa: PLR0913 - typer wants one parameter per option
     threads: Threads = None,
     gpu_layers: GpuLayers = None,
     kv_type: KvType = None,
+    kv_layout: KvLayout = None,
     budget: Annotated[int, typer.Option(min=1, help="Seconds, once the model is loaded.")] = 50,
     config_file: ConfigFile = None,
 ) -> None:
     """Measure which settings are fastest here; `serve` with the same options uses them."""
-    wishes = Wishes(context=context, slots=slots, kv_type=kv_type, gpu_layers=gpu_layers)
+    wishes = Wishes(
+        context=context, slots=slots, kv_type=kv_type, gpu_layers=gpu_layers, kv_layout=kv_layout
+    )
     deployment = prepare(load_config(config_file), model, wishes, threads, tuned=False)
     with Progress(*_TUNING, console=console) as progress:
         task = progress.add_task("loading the model", total=budget)

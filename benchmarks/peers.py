@@ -37,7 +37,7 @@ from benchmarks.workloads import WORKLOADS, Steady
 @dataclass(frozen=True, slots=True)
 class Setting:
     """How servers are started for a scenario; `context` counts tokens over all slots, and
-    `unified` has llama-server share them."""
+    `unified` has the slots share them."""
 
     slots: int = 8
     context: int = 16_384
@@ -82,6 +82,7 @@ class Box:
 def _onebox(box: Box, setting: Setting, port: int) -> list[str]:
     onebox = Path(sys.executable).with_name("onebox")
     options = f"--slots {setting.slots} --context {setting.context} --queue {setting.queue}"
+    options += " --kv-layout unified" if setting.unified else ""
     return [str(onebox), "serve", str(box.model), *_split(options, box, "--threads", port)]
 
 

@@ -84,6 +84,7 @@ class Model:
     context: int | None
     slots: int | None
     kv_type: str | None
+    kv_layout: str | None
     threads: int | None
     gpu_layers: int | None
     itl_target_ms: float | None
@@ -120,6 +121,7 @@ _Count = Annotated[int | None, Field(ge=1), WrapValidator(_or_auto)]
 _Natural = Annotated[int | None, Field(ge=0), WrapValidator(_or_auto)]
 _Milliseconds = Annotated[float | None, Field(gt=0), WrapValidator(_or_auto)]
 _KvType = Annotated[Literal["f16", "q8_0"] | None, WrapValidator(_or_auto)]
+_KvLayout = Annotated[Literal["streams", "unified"] | None, WrapValidator(_or_auto)]
 _Path = Annotated[Path, BeforeValidator(_beside_the_file)]
 _Repo = Annotated[str, _shaped(r"[\w.-]+/[\w.-]+", "OWNER/NAME")]
 _Sha256 = Annotated[str, _shaped(r"[0-9a-f]{64}", "64 lower-case hex digits")]
@@ -172,6 +174,7 @@ class Settings(_Section):
     context: _Count = None
     slots: _Count = None
     kv_type: _KvType = None
+    kv_layout: _KvLayout = None
     threads: _Count = None
     gpu_layers: _Natural = None
     itl_target_ms: _Milliseconds = None

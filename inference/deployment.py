@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import psutil
+from msgspec import structs
 
 from inference.config import Config, Model
 from inference.fit import NO_WISHES, Plan, Wishes, plan
@@ -55,10 +56,12 @@ def prepare(
     model = config.find(name)
     path = resolve(model.source)
     header, memory = read_header(path), _memory()
-    planned = plan(header, memory, _over(wishes, model))
+    wishes = _over(wishes, model)
+    planned = plan(header, memory, wishes)
     threads = threads or model.threads
     engine = _engine(model, path, header, planned, threads or _cores())
-    subject = identify(engine, planned.gpu.name if planned.gpu else "", threads)
+    engine = structs.replace(engine, unified=wishes.kv_layout == "unified")
+    subject = identify(engine, planned.gpu.name if planned.gpu else "", threads, wishes.kv_layout)
     deployment = Deployment(model, planned, engine, header, memory, subject)
     return _tuned(deployment, name or model.name) if tuned else deployment
 
@@ -81,7 +84,7 @@ def _plan_with(deployment: Deployment, engine: EngineConfig) -> Plan:
         gpu_layers=engine.gpu_layers,
         n_ubatch=engine.batch,
         flash_attention=engine.flash_attention is not False,
-        unified=engine.unified,
+        kv_layout="unified" if engine.unified else "streams",
     )
     planned = plan(deployment.header, deployment.memory, wishes)
     if planned.request_context == deployment.plan.request_context:

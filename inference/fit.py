@@ -17,7 +17,8 @@ from inference.types import ConfigError, DoesNotFit
 
 __all__ = ["NO_WISHES", "Plan", "Wishes", "plan"]
 
-MAX_SLOTS = 256  # LLAMA_MAX_SEQ
+MAX_SLOTS = 255  # LLAMA_MAX_SEQ, less one that the unified layout keeps to itself
+KV_LAYOUTS = ("streams", "unified")
 RELAXED = {
     "context": "a context of at most {:,} tokens",
     "slots": "at most {} slots",
@@ -100,6 +101,9 @@ def _check(header: GgufHeader, memory: Memory, wishes: Wishes) -> None:
     if wishes.kv_type not in (None, *KV_TYPES):
         choice = " or ".join(KV_TYPES)
         raise ConfigError(f"kv_type is {wishes.kv_type!r}; it can be {choice}.", "kv_type")
+    if wishes.kv_layout not in (None, *KV_LAYOUTS):
+        choice = " or ".join(KV_LAYOUTS)
+        raise ConfigError(f"kv_layout is {wishes.kv_layout!r}; it can be {choice}.", "kv_layout")
     if wishes.kv_type == "q8_0" and not holds_q8(header):
         raise ConfigError(f"{header.name} cannot use a q8_0 KV cache; choose f16.", "kv_type")
     if wishes.slots is not None and not 1 <= wishes.slots <= MAX_SLOTS:

@@ -44,7 +44,7 @@ class Setting:
     kv_type: KvType
     n_ubatch: int
     flash_attention: bool = True
-    unified: bool = True
+    unified: bool = False
 
 
 class Footprint:

@@ -50,6 +50,10 @@ class KvCache(ABC):
         is left to compute, for without it there are no logits."""
 
     @abstractmethod
+    def gather(self, running: list[Sequence]) -> None:
+        """Bring running sequences side by side, where their places matter."""
+
+    @abstractmethod
     def reserve(self, cells: int) -> bool:
         """Make room for `cells` more, least recently used prefixes first; False if that is
         not enough."""
@@ -109,6 +113,9 @@ class UnifiedCache(KvCache):
     def fits(self, seq: Sequence, cells: int, slots: Iterable[int]) -> bool:
         source, length = self.prefix(seq)
         return self.tree.held(slots, source, length) + cells - length <= self._cells
+
+    def gather(self, running: list[Sequence]) -> None:
+        """Nothing to do: cells have no places."""
 
     def admit(self, seq: Sequence) -> None:
         source, length = self.prefix(seq)
@@ -181,6 +188,22 @@ class StreamCache(KvCache):
         seq.slot, seq.computed = self._place(seq)
         del self._idle[seq.slot]
 
+    def gather(self, running: list[Sequence]) -> None:
+        """Move the last of them into the first gap: llama.cpp computes slots that are not side by
+        side in a pass over the weights each."""
+        slots = {seq.slot for seq in running}
+        gaps = set(range(min(slots, default=0), max(slots, default=0))) - slots
+        if not gaps:
+            return
+        last, gap = max(running, key=lambda seq: seq.slot), min(gaps)
+        self._emptied(gap)
+        if last.computed:
+            self._copy(last.slot, gap, last.computed)
+            self._keep(last.slot, 0)
+        del self._idle[gap]
+        self._idle[last.slot] = None
+        last.slot = gap
+
     def release(self, seq: Sequence) -> None:
         self._asked[seq.slot] = min(seq.prompt_len, seq.computed)
         self._idle[seq.slot] = None
@@ -190,14 +213,13 @@ class StreamCache(KvCache):
         """A slot for `seq`, and how many tokens of it are in there now."""
         source, length = self.prefix(seq)
         key, stored = self._host.match(seq.tokens[:-1], seq.salt)
-        if stored >= length + WORTH_A_COPY:
-            slot = self._emptied(self._oldest())
-            self._restore(key, seq, slot, stored)
+        slot = self._oldest()
+        if stored >= length + WORTH_A_COPY and slot not in self._to_be_copied():
+            self._restore(key, seq, self._emptied(slot), stored)
             return slot, stored
         if self._may_take(source, length, seq):
             self._keep(source, length)
             return source, length
-        slot = self._oldest()
         if slot == source:
             self._spill(slot)
             self._keep(slot, length)
@@ -219,6 +241,10 @@ class StreamCache(KvCache):
         the one used longest ago."""
         empty = [slot for slot in self._idle if not self.tree.length(slot)]
         return min(empty) if empty else next(iter(self._idle))
+
+    def _to_be_copied(self) -> set[int]:
+        """Slots that must not be written yet: llama.cpp copies streams at the next decode."""
+        return {move.source for move in self.moves if isinstance(move, Copy)}
 
     def _emptied(self, slot: int) -> int:
         self._spill(slot)

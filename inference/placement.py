@@ -28,7 +28,7 @@ class Wishes:
     gpu_layers: int | None = None
     n_ubatch: int = 512
     flash_attention: bool = True
-    unified: bool = True
+    kv_layout: str | None = None
 
 
 NO_WISHES = Wishes()
@@ -112,7 +112,7 @@ class Case:
             kv_type=kv_type,
             n_ubatch=self.wishes.n_ubatch,
             flash_attention=self.wishes.flash_attention,
-            unified=self.wishes.unified,
+            unified=self.wishes.kv_layout == "unified",
         )
 
     def grown(self, least: Setting, room: int) -> Setting:

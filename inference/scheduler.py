@@ -88,6 +88,7 @@ class Scheduler:
     def plan(self, now: float) -> StepPlan:
         self._expire(now)
         self._admit(now)
+        self._cache.gather(self.running)
         decodes, prefills = self._chunks()
         while not self._cache.reserve(sum(chunk.rows for chunk in decodes + prefills)):
             self._preempt()

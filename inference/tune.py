@@ -40,7 +40,7 @@ _BUSY = 0.1  # of the machine's CPU time: then it says so
 _RESERVE = 2  # trials that time is kept for
 _PROBE = 128  # tokens of a first prompt, which tells how long the others can be
 _PROMPTS = (2048, 1024, 512, 256)
-_PROMPT_SHARE = 25  # a prompt may take this part of the budget
+_PROMPT_SHARE = 12  # a prompt may take this part of the budget
 
 
 class CannotTune(InferenceError):
@@ -87,7 +87,7 @@ class Search:
     """Which settings are measured, in which order, and which are the best.
 
     `defaults` are measured first; `suits` says whether settings suit the memory plan; `threads`
-    are the numbers of threads to try.
+    are the numbers of threads to try, and `layouts` whether to try a unified KV cache.
     """
 
     def __init__(
@@ -96,12 +96,14 @@ class Search:
         measure: Measure,
         suits: Callable[[EngineConfig], bool],
         threads: tuple[int, ...] = (),
+        layouts: tuple[bool, ...] = (False, True),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._defaults = defaults
         self._measure = measure
         self._suits = suits
         self._threads = threads
+        self._layouts = sorted(layouts, key=lambda unified: unified != defaults.unified)
         self._clock = clock
         self._end = 0.0
         self.rows: dict[EngineConfig, TuningRow] = {}
@@ -161,8 +163,7 @@ class Search:
 
     def _variations(self) -> Iterator[EngineConfig]:
         yield self._defaults
-        default = self._defaults.unified
-        for unified, flash in product((default, not default), (None, False)):
+        for unified, flash in product(self._layouts, (None, False)):
             yield replace(self._defaults, unified=unified, flash_attention=flash)
         for threads in self._threads:
             yield replace(self.best.config, threads=threads)
@@ -314,17 +315,18 @@ def tune(deployment: Deployment, budget: float, watch: Watch) -> Tuning:
     Raises CannotTune where the model cannot be loaded or the budget is too small.
     """
     engine = deployment.engine
-    asked = deployment.subject.threads is not None
+    subject = deployment.subject
     with Testbed(engine.gpu) as testbed:
         search = Search(
             engine,
             testbed.measure,
             partial(fits, deployment),
-            threads=() if asked else thread_counts(engine.threads),
+            threads=() if subject.threads else thread_counts(engine.threads),
+            layouts=(engine.unified,) if subject.layout else (False, True),
         )
         search.run(budget, watch)
     return Tuning(
-        deployment.subject,
+        subject,
         tuple(search.rows.values()),
         search.base,
         search.best,

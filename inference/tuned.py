@@ -25,7 +25,7 @@ _HEAD = 1 << 16  # bytes of a model file that are compared: its name and dimensi
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
-    """What settings are good for. `threads` is how many were asked for, if any were."""
+    """What settings are good for. `threads` and `layout` are what was asked for, if anything."""
 
     size: int
     changed: int  # nanoseconds since the epoch
@@ -38,6 +38,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     kv_type: str
     gpu_layers: int
     threads: int | None
+    layout: str | None
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,7 +96,7 @@ def describe(settings: Choice | EngineConfig) -> tuple[str, ...]:
     return str(settings.threads), layout, flash, str(settings.batch)
 
 
-def identify(engine: EngineConfig, gpu: str, threads: int | None) -> Subject:
+def identify(engine: EngineConfig, gpu: str, threads: int | None, layout: str | None) -> Subject:
     """What `engine` runs on this machine; `gpu` is the name of the one in use."""
     path = Path(engine.path)
     status = path.stat()
@@ -113,6 +114,7 @@ def identify(engine: EngineConfig, gpu: str, threads: int | None) -> Subject:
         kv_type=engine.kv_type,
         gpu_layers=engine.gpu_layers,
         threads=threads,
+        layout=layout,
     )
 
 

@@ -48,7 +48,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     drafts: int = DRAFTS
     host_cells: int = 0
     flash_attention: bool | None = None
-    unified: bool = True
+    unified: bool = False
     joint: bool = False
 
     @property

@@ -53,6 +53,7 @@ class FakeEngine:
         return len({id(cell) for cells in self.ids for cell in cells})
 
     def step(self, plan: StepPlan) -> StepResult:
+        self._copied: set[int] = set()
         for move in plan.moves:
             self._move(move)
         slots = [chunk.seq.slot for chunk in plan.chunks]
@@ -67,6 +68,7 @@ class FakeEngine:
                 del self.ids[slot][length:]
             case Copy(source, target, length):
                 assert not self.ids[target] and 0 < length <= len(self.ids[source])
+                self._copied.add(source)  # in streams only at the decode
                 cells = self.ids[source][:length]
                 shared = self._cells is not None
                 self.ids[target] = cells if shared else [Cell(cell.token) for cell in cells]
@@ -75,6 +77,7 @@ class FakeEngine:
                 self.host[key] = [cell.token for cell in self.ids[slot]]
             case Restore(key, slot, length):
                 assert not self.ids[slot] and 0 < length <= len(self.host[key])
+                assert self._cells or slot not in self._copied
                 self.ids[slot] = [Cell(token) for token in self.host[key][:length]]
                 self.restored += length
             case Forget(key):

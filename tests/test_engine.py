@@ -243,7 +243,7 @@ def test_no_user_text_becomes_a_control_token(llama):
 
 
 def test_a_prompt_longer_than_the_context_is_refused_with_both_lengths(llama):
-    with pytest.raises(ContextTooLong, match="maximum context length is 2048 tokens"):
+    with pytest.raises(ContextTooLong, match="maximum context length is 1024 tokens"):
         Intake(llama).sequences(submit("word " * 20000))
 
 

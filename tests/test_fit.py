@@ -197,11 +197,11 @@ def test_a_context_is_rounded_up_to_whole_cells(small: GgufHeader) -> None:
     assert any("rounded up from 1,000 to 1,536" in reason for reason in made.reasons)
 
 
-@pytest.mark.parametrize(("unified", "most"), [(True, 4096), (False, 1024)])
+@pytest.mark.parametrize(("layout", "most"), [("unified", 4096), ("streams", 1024), (None, 1024)])
 def test_without_a_shared_pool_a_request_can_use_the_share_of_its_slot(
-    unified: bool, most: int, small: GgufHeader
+    layout: str | None, most: int, small: GgufHeader
 ) -> None:
-    made = plan(small, HOME, Wishes(context=4096, slots=4, unified=unified))
+    made = plan(small, HOME, Wishes(context=4096, slots=4, kv_layout=layout))
     assert made.request_context == most
     assert any(f"One request can use {most:,} tokens" in reason for reason in made.reasons)
 

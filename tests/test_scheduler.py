@@ -270,6 +270,19 @@ def test_what_had_to_leave_the_cache_comes_back_from_host_memory(layout):
     assert back.tokens == expected([*talks[2], 9], 2)
 
 
+def test_in_streams_those_who_run_are_brought_together():
+    scheduler, engine = machine(5, "streams", host=500, following=lambda tokens: len(tokens) % 7)
+    answers = [60, 6, 60, 6, 60]
+    streams = [make_sequence(i, [i + 1] * 40, n, ignore_eos=True) for i, n in enumerate(answers)]
+    scheduler.add(streams)
+    while len(scheduler.running) != 3 or streams[0].generated < 10:
+        step(scheduler, engine)
+    assert sorted(seq.slot for seq in scheduler.running) == [0, 1, 2]
+    finish(scheduler, engine)
+    for i, seq in enumerate(streams):
+        assert seq.tokens == [i + 1] * 40 + [n % 7 for n in range(40, 40 + answers[i])]
+
+
 def test_a_deadline_ends_a_request_wherever_it_is():
     scheduler, engine = machine(1)
     running, waiting = (make_sequence(i, [i, i], 99, deadline=5.0) for i in (1, 2))

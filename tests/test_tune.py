@@ -201,7 +201,7 @@ def test_prompts_are_as_long_as_budget_and_context_allow():
     assert quick.search().prompt == 2048
     assert quick.search(defaults=replace(DEFAULTS, context=8 * 1024)).prompt == 512
     assert quick.search(defaults=replace(DEFAULTS, context=8 * 256)).prompt == 128
-    assert Bench(lambda _: replace(EVEN, prompt=1000)).search(budget=50).prompt == 256
+    assert Bench(lambda _: replace(EVEN, prompt=1000)).search(budget=50).prompt == 512
 
 
 def test_thread_counts_are_never_zero_nor_the_default():

@@ -63,10 +63,10 @@ def test_another_file_is_another_subject(tmp_path):
     path.write_bytes(b"some weights")
     before = path.stat()
     engine = replace(ready(tuned=False).engine, path=str(path))
-    subject = identify(engine, "", None)
+    subject = identify(engine, "", None, None)
     path.write_bytes(b"more weights")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert identify(engine, "", None) != subject
+    assert identify(engine, "", None, None) != subject
 
 
 @pytest.mark.parametrize(
