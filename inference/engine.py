@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from inference import sampler
-from inference.llama import Llama
+from inference.llama import Aborted, Llama
 from inference.sequence import (
     Chunk,
     Copy,
@@ -43,6 +43,14 @@ class Engine:
         """
         for move in plan.moves:
             self._move(move)
+        try:
+            return self._calls(plan)
+        except Aborted:
+            for chunk in plan.chunks:
+                self._llama.keep(chunk.seq.slot, chunk.start)
+            return StepResult([], aborted=True)
+
+    def _calls(self, plan: StepPlan) -> StepResult:
         if self._joint:
             sampled, seconds = self._compute(plan.chunks)
             rows = sum(chunk.rows for chunk in plan.chunks) or 1

@@ -30,6 +30,13 @@ _KV_TYPES = {"f16": lc.GGML_TYPE_F16, "q8_0": lc.GGML_TYPE_Q8_0}
 _WARN = 3  # ggml.h: DEBUG=1 INFO=2 WARN=3 ERROR=4
 
 
+_ABORTED = 2  # of llama_decode
+
+
+class Aborted(Exception):
+    """`interrupt` ended a decode: what it computed is there in part, and should be trimmed."""
+
+
 class DecodeFailed(Exception):
     """`llama_decode` returned something else than 0; the context is not to be trusted."""
 
@@ -51,6 +58,8 @@ class _Log:
         return " | ".join(self.lines) or "llama.cpp gave no reason"
 
 
+# llama.cpp asks at every node of the graph whether to go on. `strlen` answers without Python.
+_STRLEN = ctypes.cast(ctypes.CDLL(None).strlen, lc.ggml_abort_callback)
 _LOG = _Log()  # llama.cpp has one log per process, and may write to it for as long as that lives
 
 
@@ -63,6 +72,7 @@ class Llama:
 
     def __init__(self, config: EngineConfig) -> None:
         _LOG.lines.clear()
+        self._interrupted = ctypes.create_string_buffer(2)  # a text of one character, or of none
         self._model = self._load_model(config)
         self._context = self._open_context(config)
         self._memory = lc.llama_get_memory(self._context)
@@ -104,6 +114,8 @@ class Llama:
         params.kv_unified = config.unified
         if config.flash_attention is not None:
             params.flash_attn_type = int(config.flash_attention)
+        params.abort_callback = _STRLEN
+        params.abort_callback_data = ctypes.addressof(self._interrupted)
         context: int | None = lc.llama_init_from_model(self._model, params)
         if not context:
             lc.llama_model_free(self._model)
@@ -161,17 +173,23 @@ class Llama:
                 return list(ids[:count])
             capacity = -count
 
+    def interrupt(self, now: bool) -> None:
+        """Make decodes end at once, or no longer; from any thread. GPUs take no notice of it."""
+        self._interrupted[0] = bytes([now])
+
     def decode(
         self, tokens: Ints, positions: Ints, slots: Ints, outputs: npt.NDArray[np.bool_]
     ) -> None:
         """Compute a batch; rows of `logits()` follow the true entries of `outputs`.
 
         All arrays have shape (tokens,); positions continue each slot's cells. Raises
-        DecodeFailed.
+        DecodeFailed, and Aborted after an `interrupt`.
         """
         code: int = lc.llama_decode(
             self._context, self._batch.fill(tokens, positions, slots, outputs)
         )
+        if code == _ABORTED:
+            raise Aborted
         if code:
             raise DecodeFailed(f"llama_decode returned {code}")
         self._outputs = int(outputs.sum())

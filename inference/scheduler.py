@@ -21,7 +21,7 @@ PRIORITY = 30.0  # seconds of waiting that one class of priority is worth
 SHORT_FIRST = 2.0  # seconds of waiting that a second of a prompt's own work is worth
 SHARE = 16  # tokens; for less nobody waits until another has computed them
 HEADROOM = 64  # tokens of answer that must fit beside a prompt before it is admitted
-FAIR = 0.75  # share of a step that goes to prompts, where no target was asked for
+FAIR = 0.8  # share of a step that goes to prompts, where no target was asked for
 LONGEST_STEP = 1.0  # seconds, where no target was asked for
 
 
@@ -41,8 +41,8 @@ class Scheduler:
     """Continuous batching over the slots of `cache`.
 
     `batch` bounds the tokens of one step. `itl_target` is the longest step wanted while anything
-    decodes, in seconds; None finds the balance: a step is as short as it can be while three
-    quarters of it go to the prompts that are waited for. A step guesses at most `drafts` tokens.
+    decodes, in seconds; None finds the balance: a step is as short as it can be while four
+    fifths of it go to the prompts that are waited for. A step guesses at most `drafts` tokens.
     """
 
     def __init__(
@@ -98,12 +98,15 @@ class Scheduler:
 
     def commit(self, plan: StepPlan, result: StepResult, now: float) -> list[Progress]:
         """Book a step that was run; what it gave each sequence that got a token."""
+        if result.aborted:
+            return []
         self._cost.observe(plan, result)
         drawn = {seq: list(group) for seq, group in groupby(result.sampled, lambda s: s.seq)}
         for chunk in plan.chunks:
             self._cache.extend(chunk.seq, chunk.count)
             if chunk.drafts:
-                self._book(chunk, len(drawn[chunk.seq]) - 1)
+                self.counters.drafted += len(chunk.drafts)
+                self.counters.accepted += len(drawn[chunk.seq]) - 1
         progress, self._expired = self._expired, []
         return progress + [self._advance(seq, tokens, now) for seq, tokens in drawn.items()]
 
@@ -186,12 +189,6 @@ class Scheduler:
         self._stop(victim)
         self.counters.preemptions += 1
         insort(self.waiting, victim, key=lambda seq: seq.rank)
-
-    def _book(self, chunk: Chunk, accepted: int) -> None:
-        """Count the drafts of a chunk; those that were right are computed already."""
-        self.counters.drafted += len(chunk.drafts)
-        self.counters.accepted += accepted
-        chunk.seq.history.learn(len(chunk.seq.tokens) + 1, len(chunk.drafts), accepted)
 
     def _advance(self, seq: Sequence, drawn: list[Sampled], now: float) -> Progress:
         seq.first_token = seq.first_token or now

@@ -201,11 +201,12 @@ class Sampled:
 @dataclass(frozen=True, slots=True)
 class StepResult:
     """What a step drew, in order of the text where a sequence has several tokens, and the seconds
-    that its decode call and its prefill call took."""
+    that its decode call and its prefill call took. An `aborted` step computed nothing."""
 
     sampled: list[Sampled]
     decode_seconds: float = 0.0
     prefill_seconds: float = 0.0
+    aborted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 
 from inference.cost_model import CostModel, reach
 from inference.engine import Engine
@@ -59,7 +60,30 @@ class Inbox:
         return None
 
 
-def run(engine: Engine, scheduler: Scheduler, inbox: Inbox, channel: Channel) -> None:
+class Audience:
+    """Who waits for the step that runs; when the last one hangs up, `interrupt` ends it."""
+
+    def __init__(self, interrupt: Callable[[bool], None]) -> None:
+        self._interrupt = interrupt
+        self._waiting: set[int] = set()
+        self._lock = threading.Lock()
+
+    def attends(self, plan: StepPlan) -> None:
+        with self._lock:
+            self._waiting = {chunk.seq.id for chunk in plan.chunks}
+            self._interrupt(False)
+
+    def loses(self, id: int) -> None:
+        """Request `id` was cancelled; called from the intake thread."""
+        with self._lock:
+            if id in self._waiting:
+                self._waiting.remove(id)
+                self._interrupt(not self._waiting)
+
+
+def run(
+    engine: Engine, scheduler: Scheduler, inbox: Inbox, audience: Audience, channel: Channel
+) -> None:
     """The loop: commands, plan, step, commit, send."""
     while (commands := inbox.take(block=scheduler.idle)) is not None:
         for command in commands:
@@ -69,6 +93,7 @@ def run(engine: Engine, scheduler: Scheduler, inbox: Inbox, channel: Channel) ->
                 case sequences:
                     scheduler.add(sequences)
         plan = scheduler.plan(time.monotonic())
+        audience.attends(plan)
         result = engine.step(plan)
         report(channel, scheduler.commit(plan, result, time.monotonic()), scheduler)
 
@@ -115,15 +140,16 @@ def _end(progress: Progress, now: float) -> End:
     )
 
 
-def receive(channel: Channel, intake: Intake, inbox: Inbox) -> None:
+def receive(channel: Channel, intake: Intake, inbox: Inbox, audience: Audience) -> None:
     """The intake thread: every `Submit` is answered, in order; the end of the socket stops all."""
     try:
         while (command := channel.receive()) is not None:
             match command:
                 case Submit():
                     _admit(command, channel, intake, inbox)
-                case Cancel():
+                case Cancel(id):
                     inbox.put(command)
+                    audience.loses(id)
     except OSError:
         pass  # the other end is gone
     finally:
@@ -201,12 +227,13 @@ def _serve(config: EngineConfig, channel: Channel) -> None:
     except InferenceError as error:
         channel.send(LoadFailed(error.message))
         return
-    inbox = Inbox()
-    thread = threading.Thread(target=receive, args=(channel, intake, inbox), daemon=True)
+    inbox, audience = Inbox(), Audience(llama.interrupt)
+    waiter = (channel, intake, inbox, audience)
+    thread = threading.Thread(target=receive, args=waiter, daemon=True)
     thread.start()
     with contextlib.suppress(OSError):  # the other end is gone, and everybody who waited
         channel.send(Ready(llama.info))
-        run(engine, scheduler, inbox, channel)
+        run(engine, scheduler, inbox, audience, channel)
     channel.close()
     thread.join()  # it reads the vocabulary
     llama.close()

@@ -17,9 +17,10 @@ from inference.intake import Intake
 from inference.kv_cache import IDS, StreamCache, UnifiedCache
 from inference.llama import Llama
 from inference.scheduler import Scheduler
-from inference.sequence import Chunk, SamplingParams, Sequence
+from inference.sequence import Chunk, SamplingParams, Sequence, StepPlan
 from inference.types import BadModelFile, ContextTooLong, DoesNotFit, Message
 from inference.wire import Chat, Submit
+from inference.worker import Audience
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "qwen3_demo_greedy.json").read_text())
 GREEDY = SamplingParams(temperature=0)
@@ -163,6 +164,35 @@ def test_prefixes_that_come_back_from_host_memory_change_no_answer(machine):
         run(engine, [seq], scheduler)
         assert answer(seq) == case["continuation_ids"]
     assert seq.cached == len(case["prompt_ids"]) - 1
+
+
+def test_a_step_that_was_interrupted_leaves_nothing_behind(machine):
+    """In the first step of a prompt, and while it is answered."""
+    llama, engine = machine
+    case = max(GOLDEN["cases"], key=lambda c: len(c["continuation_ids"]))
+    scheduler, seq = scheduler_for(llama), sequence_of(case)
+    scheduler.add([seq])
+    steps = 0
+    while not scheduler.idle:
+        plan = scheduler.plan(0.0)
+        llama.interrupt(steps % 3 == 0)
+        result = engine.step(plan)
+        assert result.aborted == (steps % 3 == 0)
+        scheduler.commit(plan, result, 0.0)
+        steps += 1
+    llama.interrupt(False)
+    assert answer(seq) == case["continuation_ids"]
+
+
+def test_a_step_is_interrupted_when_the_last_who_waits_for_it_hangs_up():
+    said = []
+    audience = Audience(said.append)
+    chunks = tuple(Chunk(Sequence(id=id, tokens=[1], limit=9), 0, 1) for id in (1, 2, 2))
+    audience.attends(StepPlan(decodes=chunks))
+    for id in (3, 1, 2, 2):
+        audience.loses(id)
+    audience.attends(StepPlan(decodes=chunks))
+    assert said == [False, False, True, False]
 
 
 def test_a_reused_prefix_changes_no_answer_and_cells_are_what_the_books_say(machine):

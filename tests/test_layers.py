@@ -34,6 +34,7 @@ ONLY_IN = {
     "typer": {"api/cli.py", "api/terminal_chat.py"},
     "rich": {"api/cli.py", "api/terminal_chat.py"},
     "msgspec": {
+        "inference/deployment.py",
         "inference/wire.py",
         "inference/sequence.py",
         "inference/pool.py",
