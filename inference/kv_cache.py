@@ -16,6 +16,7 @@ from inference.sequence import Copy, Forget, Keep, Move, Restore, Save, Sequence
 
 IDS = 256  # sequence ids that llama.cpp's memory knows, LLAMA_MAX_SEQ
 WORTH_A_COPY = 32  # tokens; fewer are computed sooner than they are copied
+CELLS_A_STEP = 256  # as many cells are copied about as fast as all weights are read
 
 
 class KvCache(ABC):
@@ -75,6 +76,11 @@ class KvCache(ABC):
         self.tree.trim(id, length)
         self.moves.append(Keep(id, length))
 
+    def _stored(self, seq: Sequence) -> tuple[int, int]:
+        """`(key, length)` of what host memory has of `seq`, if that is worth fetching."""
+        key, length = self._host.match(seq.tokens[:-1], seq.salt)
+        return (key, length) if length >= self.prefix(seq)[1] + WORTH_A_COPY else (-1, 0)
+
     def _restore(self, key: int, seq: Sequence, slot: int, length: int) -> None:
         self._host.touch(key)
         self.tree.extend(slot, seq.tokens[:length], seq.salt)
@@ -118,17 +124,18 @@ class UnifiedCache(KvCache):
         """Nothing to do: cells have no places."""
 
     def admit(self, seq: Sequence) -> None:
-        source, length = self.prefix(seq)
-        key, stored = self._host.match(seq.tokens[:-1], seq.salt)
         seq.slot = min(self._idle)
         del self._idle[seq.slot]
-        if stored >= length + WORTH_A_COPY and self.reserve(stored):
-            length = stored
-            self._restore(key, seq, seq.slot, length)
-        elif length := self.prefix(seq)[1]:
+        if (stored := self._stored(seq)[1]) and not self.reserve(stored):
+            stored = 0
+        key, stored = self._stored(seq) if stored else (-1, 0)  # the reserve may have cost it
+        source, length = self.prefix(seq)
+        if stored:
+            self._restore(key, seq, seq.slot, stored)
+        elif length:
             self._copy(source, seq.slot, length)
             self._touch(source)
-        seq.computed = length
+        seq.computed = stored or length
 
     def reserve(self, cells: int) -> bool:
         while (missing := self.tree.size + cells - self._cells) > 0 and self._parked:
@@ -168,10 +175,13 @@ class UnifiedCache(KvCache):
 
 
 class StreamCache(KvCache):
-    """A stream of cells per slot, as many as one request may use."""
+    """A stream of `share` cells for each slot, as many as one request may use."""
 
-    def __init__(self, slots: int, host: int = 0) -> None:
+    def __init__(self, slots: int, share: int, host: int = 0) -> None:
         super().__init__(slots, host)
+        self._worth = max(WORTH_A_COPY, share // 64)  # tokens; a copy is one of the whole stream
+        self._patience = share // CELLS_A_STEP
+        self._apart = 0  # steps in which slots in use were not side by side
         self._asked = [0] * slots  # how many of a slot's tokens were asked, not answered
 
     @property
@@ -193,10 +203,12 @@ class StreamCache(KvCache):
         side in a pass over the weights each."""
         slots = {seq.slot for seq in running}
         gaps = set(range(min(slots, default=0), max(slots, default=0))) - slots
-        if not gaps:
-            return
+        self._apart = self._apart + 1 if gaps else 0
+        if self._apart <= self._patience:
+            return  # until the passes so far cost as much as the copy
+        self._apart = 0
         last, gap = max(running, key=lambda seq: seq.slot), min(gaps)
-        self._emptied(gap)
+        self._empty(gap)
         if last.computed:
             self._copy(last.slot, gap, last.computed)
             self._keep(last.slot, 0)
@@ -211,12 +223,14 @@ class StreamCache(KvCache):
 
     def _place(self, seq: Sequence) -> tuple[int, int]:
         """A slot for `seq`, and how many tokens of it are in there now."""
-        source, length = self.prefix(seq)
-        key, stored = self._host.match(seq.tokens[:-1], seq.salt)
         slot = self._oldest()
-        if stored >= length + WORTH_A_COPY and slot not in self._to_be_copied():
-            self._restore(key, seq, self._emptied(slot), stored)
-            return slot, stored
+        if self._stored(seq)[1] and slot not in self._to_be_copied():
+            self._empty(slot)
+            key, stored = self._stored(seq)  # to empty a slot may have cost it
+            if stored:
+                self._restore(key, seq, slot, stored)
+                return slot, stored
+        source, length = self.prefix(seq)
         if self._may_take(source, length, seq):
             self._keep(source, length)
             return source, length
@@ -224,8 +238,8 @@ class StreamCache(KvCache):
             self._spill(slot)
             self._keep(slot, length)
             return slot, length
-        self._emptied(slot)
-        if length < WORTH_A_COPY:
+        self._empty(slot)
+        if length < self._worth:
             return slot, 0
         self._copy(source, slot, length)
         return slot, length
@@ -246,10 +260,9 @@ class StreamCache(KvCache):
         """Slots that must not be written yet: llama.cpp copies streams at the next decode."""
         return {move.source for move in self.moves if isinstance(move, Copy)}
 
-    def _emptied(self, slot: int) -> int:
+    def _empty(self, slot: int) -> None:
         self._spill(slot)
         self._keep(slot, 0)
-        return slot
 
     def _saving(self, id: int, key: int) -> tuple[Move, ...]:
         return (Save(id, key),)

@@ -7,7 +7,7 @@ chunks as large as the time between two tokens of the running streams allows.
 
 import math
 from bisect import insort
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from inference.cost_model import CostModel, load, reach
@@ -91,6 +91,9 @@ class Scheduler:
         self._cache.gather(self.running)
         decodes, prefills = self._chunks()
         while not self._cache.reserve(sum(chunk.rows for chunk in decodes + prefills)):
+            if any(chunk.drafts for chunk in decodes):
+                decodes = tuple(replace(chunk, drafts=()) for chunk in decodes)
+                continue
             self._preempt()
             decodes, prefills = self._chunks()
         moves, self._cache.moves = tuple(self._cache.moves), []

@@ -207,7 +207,7 @@ def load(config: EngineConfig) -> tuple[Llama, Engine, Scheduler]:
     if config.unified:
         cache: KvCache = UnifiedCache(config.slots, config.context, host)
     else:
-        cache = StreamCache(config.slots, host)
+        cache = StreamCache(config.slots, config.request_context, host)
     target = config.itl_target_ms / 1000 if config.itl_target_ms else None
     return llama, engine, Scheduler(cache, cost, config.batch, target, config.drafts)
 

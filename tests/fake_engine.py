@@ -52,10 +52,12 @@ class FakeEngine:
         """Distinct cells."""
         return len({id(cell) for cells in self.ids for cell in cells})
 
-    def step(self, plan: StepPlan) -> StepResult:
+    def step(self, plan: StepPlan, *, aborted: bool = False) -> StepResult:
         self._copied: set[int] = set()
         for move in plan.moves:
             self._move(move)
+        if aborted:
+            return StepResult([], aborted=True)
         slots = [chunk.seq.slot for chunk in plan.chunks]
         assert len(slots) == len(set(slots)) and all(0 <= slot < self._slots for slot in slots)
         sampled = [result for chunk in plan.chunks for result in self._compute(chunk)]

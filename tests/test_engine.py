@@ -55,7 +55,7 @@ def scheduler_for(
     llama: Llama, slots: int = 8, cells: int = 8192, host: int = 0, **kwargs
 ) -> Scheduler:
     """On an empty KV cache."""
-    cache = UnifiedCache(slots, cells, host) if llama.unified else StreamCache(slots, host)
+    cache = UnifiedCache(slots, cells, host) if llama.unified else StreamCache(slots, 1024, host)
     return Scheduler(cache, CostModel(), kwargs.pop("batch", 512), **kwargs)
 
 

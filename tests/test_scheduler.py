@@ -1,14 +1,25 @@
 """Laws of the scheduler, on token counts and predicted times alone."""
 
+import math
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from inference import kv_cache
 from inference.cost_model import CostModel, load
 from inference.kv_cache import StreamCache, UnifiedCache
 from inference.scheduler import Scheduler
 from inference.sequence import Sampled, Sequence, StepPlan, StepResult, TextOut
 from tests.fake_engine import END, FakeEngine, next_token
+
+
+@pytest.fixture(autouse=True, scope="module")
+def short_prefixes_are_worth_a_copy():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kv_cache, "WORTH_A_COPY", 3)
+        yield
+
 
 LAYOUTS = st.sampled_from(["unified", "streams"])
 
@@ -22,7 +33,7 @@ def machine(slots: int, layout: str = "unified", cells: int = 10_000, batch: int
     seconds = kwargs.pop("seconds", lambda rows: 0.001 * (1 + rows))
     following = kwargs.pop("following", next_token)
     unified, host = layout == "unified", kwargs.pop("host", 0)
-    cache = UnifiedCache(slots, cells, host) if unified else StreamCache(slots, host)
+    cache = UnifiedCache(slots, cells, host) if unified else StreamCache(slots, 128, host)
     engine = FakeEngine(slots, cells if unified else None, seconds, following)
     return Scheduler(cache, CostModel(), batch, **kwargs), engine
 
@@ -81,24 +92,76 @@ def test_every_sequence_ends_once_with_the_tokens_of_an_undisturbed_run(
         assert seq.tokens == expected(prompt, answer)
 
 
-@settings(max_examples=100)
-@given(st.data(), LAYOUTS, st.sampled_from([45, 90]))
-def test_cancelling_at_any_time_frees_the_slot_and_disturbs_nobody(data, layout, cells):
-    scheduler, engine = machine(3, layout, cells, batch=16)
-    sequences = [make_sequence(i, data.draw(prompts), 10) for i in range(8)]
-    cancelled = data.draw(st.sets(st.integers(0, 7)))
-    moment = {id: data.draw(st.integers(0, 12)) for id in cancelled}
-    scheduler.add(sequences)
-    steps = 0
-    while not scheduler.idle:
-        for id in (id for id, when in moment.items() if when == steps):
-            scheduler.cancel(id)
-            assert all(seq.id != id for seq in [*scheduler.running, *scheduler.waiting])
-        step(scheduler, engine)
-        steps += 1
-    for seq in sequences:
-        if seq.id not in cancelled:
-            assert seq.tokens == expected(seq.tokens[: seq.prompt_len], 10)
+BASES = ([1, 2, 3] * 7, [2, 2, 1] * 7, [3, 1] * 10)
+alike = st.builds(
+    lambda base, length, tail: base[:length] + tail,
+    st.sampled_from(BASES),
+    st.integers(1, 20),
+    st.lists(st.integers(1, 3), max_size=8),
+)
+arrivals = st.fixed_dictionaries(
+    {
+        "step": st.integers(0, 60),
+        "prompt": alike,
+        "answer": st.integers(1, 12),
+        "priority": st.integers(-1, 1),
+        "salt": st.sampled_from(["", "mine"]),
+        "cancelled": st.none() | st.integers(0, 15),
+        "deadline": st.just(math.inf) | st.integers(1, 30),
+    }
+)
+
+
+@settings(max_examples=250)
+@given(
+    st.lists(arrivals, min_size=1, max_size=20),
+    st.sets(st.integers(0, 60), max_size=8),
+    st.integers(1, 4),
+    LAYOUTS,
+    st.sampled_from([45, 60, 120]),
+    st.fixed_dictionaries(
+        {"host": st.sampled_from([0, 40, 90]), "drafts": st.sampled_from([0, 4])}
+    ),
+)
+def test_whatever_comes_and_goes_everybody_ends_once_as_if_alone(
+    arriving, aborted, slots, layout, cells, kwargs
+):
+    """Arrivals, hang-ups, deadlines and interrupted steps at any time."""
+    scheduler, engine = machine(slots, layout, cells, batch=16, **kwargs)
+    sequences = {}
+    ends: dict[int, list] = {}
+    now = 0
+    while now <= 60 or not scheduler.idle:
+        for id, a in enumerate(arriving):
+            if a["step"] == now:
+                sequences[id] = make_sequence(
+                    id,
+                    a["prompt"],
+                    a["answer"],
+                    priority=a["priority"],
+                    salt=a["salt"],
+                    arrived=now,
+                    deadline=now + a["deadline"],
+                )
+                scheduler.add([sequences[id]])
+            if a["cancelled"] is not None and a["step"] + a["cancelled"] == now:
+                scheduler.cancel(id)
+        if not scheduler.idle:
+            plan = scheduler.plan(now)
+            result = engine.step(plan, aborted=now in aborted)
+            for progress in scheduler.commit(plan, result, now):
+                if progress.reason or progress.fault:
+                    ends.setdefault(progress.seq.id, []).append(progress)
+            assert scheduler.cells == engine.used
+            assert scheduler._cache._host._keys.keys() == engine.host.keys()
+        now += 1
+        assert now < 2000
+    for id, a in enumerate(arriving):
+        seq = sequences[id]
+        whole = expected(a["prompt"], a["answer"])
+        assert seq.tokens == whole[: len(seq.tokens)]
+        assert len(ends.get(id, [])) <= 1
+        assert seq.tokens == whole or a["cancelled"] is not None or ends[id][0].fault
 
 
 @settings(max_examples=100)
