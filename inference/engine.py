@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from inference import sampler
-from inference.llama import Aborted, Llama
+from inference.llama import Aborted, Llama, State
 from inference.sequence import (
     Chunk,
     Copy,
@@ -34,10 +34,11 @@ class Engine:
     def __init__(self, llama: Llama, *, joint: bool = False) -> None:
         self._llama = llama
         self._joint = joint
-        self._saved: dict[int, bytes] = {}
+        self._saved: dict[int, State] = {}
 
     def step(self, plan: StepPlan) -> StepResult:
-        """Compute the plan; at least one token for every chunk that asked for one.
+        """Compute the plan; at least one token for every chunk that asked for one, unless the step
+        was interrupted.
 
         Raises DecodeFailed when llama.cpp refuses a batch.
         """

@@ -17,7 +17,7 @@ from inference.types import ConfigError, DoesNotFit
 
 __all__ = ["NO_WISHES", "Plan", "Wishes", "plan"]
 
-MAX_SLOTS = 255  # LLAMA_MAX_SEQ, less one that the unified layout keeps to itself
+MAX_SLOTS = 254  # LLAMA_MAX_SEQ, less two that the unified layout needs beside them
 KV_LAYOUTS = ("streams", "unified")
 RELAXED = {
     "context": "a context of at most {:,} tokens",

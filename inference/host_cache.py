@@ -22,16 +22,21 @@ class HostCache:
         """`(key, length)` of the longest prefix of `tokens` that is stored; length 0 for none."""
         return self._tree.match(tokens, salt)
 
+    def length(self, key: int) -> int:
+        """How many tokens are stored under `key`."""
+        return self._tree.length(key)
+
     def add(self, tokens: list[int], salt: str) -> tuple[int | None, list[int]]:
         """A key to store `tokens` under, and keys to forget for it; None if it should not be
         stored: it is already, or larger than all there is."""
-        if len(tokens) > self._cells or self.match(tokens, salt)[1] == len(tokens):
+        shorter, length = self.match(tokens, salt)
+        if len(tokens) > self._cells or length == len(tokens):
             return None, []
         forgotten = []
+        if length and length == self.length(shorter):  # the same conversation, a turn ago
+            forgotten.append(self._forget(shorter))
         while self._tree.size + len(tokens) > self._cells:
-            forgotten.append(oldest := next(iter(self._keys)))
-            self._tree.trim(oldest, 0)
-            del self._keys[oldest]
+            forgotten.append(self._forget(next(iter(self._keys))))
         key = next(self._numbers)
         self._keys[key] = None
         self._tree.extend(key, tokens, salt)
@@ -41,3 +46,8 @@ class HostCache:
         """`key` was of use."""
         del self._keys[key]
         self._keys[key] = None
+
+    def _forget(self, key: int) -> int:
+        self._tree.trim(key, 0)
+        del self._keys[key]
+        return key

@@ -8,13 +8,14 @@ Decides nothing about order or time.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from inference.host_cache import HostCache
 from inference.prefix_tree import PrefixTree
 from inference.sequence import Copy, Forget, Keep, Move, Restore, Save, Sequence
 
 IDS = 256  # sequence ids that llama.cpp's memory knows, LLAMA_MAX_SEQ
+WORTH_SHARING = 16  # tokens; for less nobody waits until another has computed them
 WORTH_A_COPY = 32  # tokens; fewer are computed sooner than they are copied
 CELLS_A_STEP = 256  # as many cells are copied about as fast as all weights are read
 
@@ -22,6 +23,8 @@ CELLS_A_STEP = 256  # as many cells are copied about as fast as all weights are 
 class KvCache(ABC):
     """`moves` are what llama.cpp has to do before the next batch, in order; `host` cells are
     there for prefixes that have to leave."""
+
+    worth: int  # tokens of a prefix that are worth waiting for
 
     def __init__(self, slots: int, host: int = 0) -> None:
         self._host = HostCache(host)
@@ -31,9 +34,9 @@ class KvCache(ABC):
         self._idle = dict.fromkeys(range(slots))  # insertion order: least recently used first
 
     @property
-    def idle(self) -> bool:
-        """Whether a slot is free to take."""
-        return bool(self._idle)
+    def idle(self) -> int:
+        """How many slots are free to take."""
+        return len(self._idle)
 
     @property
     @abstractmethod
@@ -108,6 +111,7 @@ class UnifiedCache(KvCache):
 
     def __init__(self, slots: int, cells: int, host: int = 0) -> None:
         super().__init__(slots, host)
+        self.worth = WORTH_SHARING
         self._cells = cells
         self._free = list(range(slots + 1, IDS))
         self._parked: dict[int, None] = {}  # least recently used first
@@ -126,9 +130,10 @@ class UnifiedCache(KvCache):
     def admit(self, seq: Sequence) -> None:
         seq.slot = min(self._idle)
         del self._idle[seq.slot]
-        if (stored := self._stored(seq)[1]) and not self.reserve(stored):
+        key, stored = self._stored(seq)
+        room = stored and self.reserve(self._host.length(key))  # llama.cpp restores all of it
+        if not room or self._stored(seq)[0] != key:  # to make room may have cost it
             stored = 0
-        key, stored = self._stored(seq) if stored else (-1, 0)  # the reserve may have cost it
         source, length = self.prefix(seq)
         if stored:
             self._restore(key, seq, seq.slot, stored)
@@ -138,13 +143,16 @@ class UnifiedCache(KvCache):
         seq.computed = stored or length
 
     def reserve(self, cells: int) -> bool:
-        while (missing := self.tree.size + cells - self._cells) > 0 and self._parked:
+        held = self.tree.held(range(self.slots)) if self.tree.size + cells > self._cells else 0
+        if held + cells > self._cells:
+            return False
+        while (missing := self.tree.size + cells - self._cells) > 0:
             victim = next(iter(self._parked))
             self._spill(victim)
             self._keep(victim, self.tree.length(victim) - min(missing, self.tree.own(victim)))
             if self.tree.covered(victim):
                 self._drop(victim)
-        return missing <= 0
+        return True
 
     def release(self, seq: Sequence) -> None:
         for id in self.tree.ancestors(seq.slot) & self._parked.keys():
@@ -179,7 +187,7 @@ class StreamCache(KvCache):
 
     def __init__(self, slots: int, share: int, host: int = 0) -> None:
         super().__init__(slots, host)
-        self._worth = max(WORTH_A_COPY, share // 64)  # tokens; a copy is one of the whole stream
+        self.worth = max(WORTH_A_COPY, share // 64)  # a copy is one of the whole stream
         self._patience = share // CELLS_A_STEP
         self._apart = 0  # steps in which slots in use were not side by side
         self._asked = [0] * slots  # how many of a slot's tokens were asked, not answered
@@ -199,15 +207,17 @@ class StreamCache(KvCache):
         del self._idle[seq.slot]
 
     def gather(self, running: list[Sequence]) -> None:
-        """Move the last of them into the first gap: llama.cpp computes slots that are not side by
-        side in a pass over the weights each."""
-        slots = {seq.slot for seq in running}
-        gaps = set(range(min(slots, default=0), max(slots, default=0))) - slots
+        """Move the last of them into a gap beside another one: llama.cpp computes slots that are
+        not side by side in a pass over the weights each."""
+        slots = sorted(seq.slot for seq in running)
+        gaps = set(range(slots[0], slots[-1])) - set(slots) if slots else set()
         self._apart = self._apart + 1 if gaps else 0
         if self._apart <= self._patience:
             return  # until the passes so far cost as much as the copy
         self._apart = 0
-        last, gap = max(running, key=lambda seq: seq.slot), min(gaps)
+        last = max(running, key=lambda seq: seq.slot)
+        beside = {slot + side for slot in slots[:-1] for side in (-1, 1)}
+        gap = self._oldest(gaps & beside)
         self._empty(gap)
         if last.computed:
             self._copy(last.slot, gap, last.computed)
@@ -231,30 +241,29 @@ class StreamCache(KvCache):
                 self._restore(key, seq, slot, stored)
                 return slot, stored
         source, length = self.prefix(seq)
-        if self._may_take(source, length, seq):
+        if slot == source or self._may_take(source, length):
+            if self.tree.length(source) >= length + WORTH_A_COPY:
+                self._spill(source)
             self._keep(source, length)
             return source, length
-        if slot == source:
-            self._spill(slot)
-            self._keep(slot, length)
-            return slot, length
         self._empty(slot)
-        if length < self._worth:
+        if length < self.worth:
             return slot, 0
         self._copy(source, slot, length)
         return slot, length
 
-    def _may_take(self, slot: int, length: int, seq: Sequence) -> bool:
+    def _may_take(self, slot: int, length: int) -> bool:
         """Whether to go on in the very slot that holds the prefix: a match of less than half of
-        the prompt and of what the slot was asked would destroy more than it saves. Answers do
-        not count, for a template may write them down differently next time."""
-        return slot in self._idle and 2 * length >= min(self._asked[slot], len(seq.tokens))
+        what was asked there would destroy more than it saves. Answers do not count, for a
+        template may write them down differently next time."""
+        return slot in self._idle and 2 * length >= self._asked[slot]
 
-    def _oldest(self) -> int:
+    def _oldest(self, among: Container[int] = range(IDS)) -> int:
         """An empty idle slot, the lowest, for llama.cpp wants slots in use side by side; else
         the one used longest ago."""
-        empty = [slot for slot in self._idle if not self.tree.length(slot)]
-        return min(empty) if empty else next(iter(self._idle))
+        idle = [slot for slot in self._idle if slot in among]
+        empty = [slot for slot in idle if not self.tree.length(slot)]
+        return min(empty) if empty else idle[0]
 
     def _to_be_copied(self) -> set[int]:
         """Slots that must not be written yet: llama.cpp copies streams at the next decode."""

@@ -1,4 +1,4 @@
-"""The one door to llama.cpp: load, tokenise, decode, logits, trim. Thin and typed.
+"""The one door to llama.cpp: load, tokenise, decode, logits, KV cells. Thin and typed.
 
 Runs in a worker only. Knows no requests and no policy. One thread owns the context (`decode`,
 `logits`, `keep`); `tokenize` only reads the vocabulary and may run beside it. Return codes and
@@ -25,6 +25,7 @@ from inference.types import BadModelFile, DoesNotFit, ModelInfo
 from inference.wire import EngineConfig
 
 Ints = npt.NDArray[np.int32]
+State = npt.NDArray[np.uint8]
 
 _KV_TYPES = {"f16": lc.GGML_TYPE_F16, "q8_0": lc.GGML_TYPE_Q8_0}
 _WARN = 3  # ggml.h: DEBUG=1 INFO=2 WARN=3 ERROR=4
@@ -196,24 +197,26 @@ class Llama:
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Let `target`, which is empty, hold the first `length` tokens of `source`. In the stream
-        layout llama.cpp copies whole streams only, at the next decode."""
+        layout llama.cpp books this at once, but copies the whole stream at the next decode."""
         if self.unified:
             lc.llama_memory_seq_cp(self._memory, source, target, 0, length)
         else:
             lc.llama_memory_seq_cp(self._memory, source, target, -1, -1)
             self.keep(target, length)
 
-    def save(self, slot: int) -> bytes:
-        """What `slot` holds, in the format of `llama_state_seq_get_data`."""
-        size: int = lc.llama_state_seq_get_size(self._context, slot)
-        buffer = (ctypes.c_uint8 * size)()
-        written: int = lc.llama_state_seq_get_data(self._context, buffer, size, slot)
-        return bytes(memoryview(buffer)[:written])
+    def save(self, slot: int) -> State:
+        """What `slot` holds, in the format of `llama_state_seq_get_data`. Raises DecodeFailed."""
+        state = np.empty(lc.llama_state_seq_get_size(self._context, slot), np.uint8)
+        pointer = _pointer(state, ctypes.c_uint8)
+        if lc.llama_state_seq_get_data(self._context, pointer, state.size, slot) != state.size:
+            raise DecodeFailed(f"slot {slot} cannot be saved")
+        return state
 
-    def restore(self, slot: int, state: bytes) -> None:
-        """Let `slot`, which is empty, hold what was saved. Raises DecodeFailed."""
-        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
-        if not lc.llama_state_seq_set_data(self._context, buffer, len(state), slot):
+    def restore(self, slot: int, state: State) -> None:
+        """Let `slot`, which is empty, hold what was saved: all of it needs to fit. Raises
+        DecodeFailed."""
+        pointer = _pointer(state, ctypes.c_uint8)
+        if not lc.llama_state_seq_set_data(self._context, pointer, state.size, slot):
             raise DecodeFailed(f"slot {slot} cannot be restored")
 
     def logits(self) -> npt.NDArray[np.float32]:

@@ -19,7 +19,6 @@ from inference.types import DeadlineExceeded, NumericalError
 
 PRIORITY = 30.0  # seconds of waiting that one class of priority is worth
 SHORT_FIRST = 2.0  # seconds of waiting that a second of a prompt's own work is worth
-SHARE = 16  # tokens; for less nobody waits until another has computed them
 HEADROOM = 64  # tokens of answer that must fit beside a prompt before it is admitted
 FAIR = 0.8  # share of a step that goes to prompts, where no target was asked for
 LONGEST_STEP = 1.0  # seconds, where no target was asked for
@@ -121,17 +120,19 @@ class Scheduler:
             self._expired.append(Progress(seq, "", fault=fault))
 
     def _admit(self, now: float) -> None:
+        following = 0
         for seq in list(self.waiting):
-            if not self._cache.idle:
+            if self._cache.idle <= following:  # a slot is kept for everybody who waits for a prefix
                 return
             if self._follows(seq):
+                following += 1
                 continue
             if not self._fits(seq):
                 return
             self.waiting.remove(seq)
             self._cache.admit(seq)
             self.running.append(seq)
-            if not seq.admitted:
+            if seq.admitted < 0:
                 seq.admitted = now
                 seq.cached = seq.computed
                 self.counters.prompt_tokens += seq.prompt_len
@@ -147,7 +148,7 @@ class Scheduler:
         for other in self.running:
             if other.pending > 1 and other.salt == seq.salt:
                 shared = common_prefix(other.tokens, seq.tokens[:-1])
-                if shared >= max(present, other.computed) + SHARE:
+                if shared >= max(present, other.computed) + self._cache.worth:
                     seq.leader = other, shared
                     return True
         return False
@@ -187,7 +188,7 @@ class Scheduler:
 
     def _preempt(self) -> None:
         """The youngest of the lowest priority gives its cells up and is computed again later."""
-        victim = min(self.running, key=lambda seq: (seq.priority, -seq.arrived))
+        victim = min(reversed(self.running), key=lambda seq: (seq.priority, -seq.arrived))
         assert len(self.running) > 1, "a sequence that fits the context fits alone"
         self._stop(victim)
         self.counters.preemptions += 1

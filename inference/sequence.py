@@ -1,7 +1,7 @@
 """The nouns of one step: a sequence, a chunk of it, a plan, and what was sampled.
 
-A sequence has no phase. `0 <= cached <= computed <= len(tokens)` holds always, and a step lets
-`computed` catch up with `len(tokens)`: prefill, decoding and a replay are all this one rule.
+A sequence has no phase. `0 <= computed <= len(tokens)` holds always, and a step lets the first
+catch up with the second: prefill, decoding and what follows a preemption are all this one rule.
 Knows neither llama.cpp nor how a plan is made.
 """
 
@@ -80,7 +80,7 @@ class Sequence:
     computed: int = 0
     rank: float = 0.0
     leader: "tuple[Sequence, int] | None" = None
-    admitted: float = 0.0
+    admitted: float = -1.0
     first_token: float = 0.0
 
     def __post_init__(self) -> None:

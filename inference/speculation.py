@@ -22,8 +22,13 @@ class Speculation:
     def chunks(self, decoding: list[Sequence]) -> tuple[Chunk, ...]:
         """One chunk for each sequence, with drafts or without."""
         plain = tuple(Chunk(seq, seq.computed, 1) for seq in decoding)
+        if self._most < SIZES[0]:
+            return plain
         share = min(self._most // max(1, len(decoding)), SIZES[-1])
-        guesses = [seq.history.guess(seq.tokens, min(share, seq.spare)) for seq in decoding]
+        guesses = [
+            seq.history.guess(seq.tokens, min(share, seq.spare)) if seq.spare else ()
+            for seq in decoding
+        ]
         if not any(guesses):
             return plain
         drafted = [

@@ -28,8 +28,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     `gpu` is the CUDA device to use, as CUDA_VISIBLE_DEVICES spells it; empty leaves it open.
     `flash_attention=None` leaves the choice to llama.cpp. `unified` is the KV layout: one pool of
     cells for all slots, or one stream of `context / slots` for each. `joint` puts decodes and
-    prefill chunks in one `llama_decode` call. `batch` bounds the tokens of a step: a call cannot
-    be interrupted, so it had better be short. `itl_target_ms` is the longest step wanted while
+    prefill chunks in one `llama_decode` call. `batch` bounds the tokens of a step: newcomers wait
+    for its end, so it had better be short. `itl_target_ms` is the longest step wanted while
     anything decodes; None leaves it to the scheduler. `drafts` bounds the tokens guessed in a
     step, 0 for no speculation; `host_cells` the KV cells kept in host memory when they had to
     leave the cache.

@@ -80,7 +80,9 @@ class FakeEngine:
             case Restore(key, slot, length):
                 assert not self.ids[slot] and 0 < length <= len(self.host[key])
                 assert self._cells or slot not in self._copied
-                self.ids[slot] = [Cell(token) for token in self.host[key][:length]]
+                self.ids[slot] = [Cell(token) for token in self.host[key]]
+                assert self._cells is None or self.used <= self._cells
+                del self.ids[slot][length:]
                 self.restored += length
             case Forget(key):
                 del self.host[key]

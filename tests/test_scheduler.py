@@ -346,6 +346,41 @@ def test_in_streams_those_who_run_are_brought_together():
         assert seq.tokens == [i + 1] * 40 + [n % 7 for n in range(40, 40 + answers[i])]
 
 
+def test_a_short_prompt_does_not_take_the_place_of_a_long_conversation():
+    scheduler, engine = machine(2, "streams")
+    system = list(range(1, 31))
+    talk = [*system, *range(100, 300)]
+    for id, prompt in enumerate([talk, [*system, 7, 7, 7]]):
+        scheduler.add([make_sequence(id, prompt, 2, min_tokens=2)])
+        finish(scheduler, engine)
+    scheduler.add([again := make_sequence(9, [*talk, 8], 2)])
+    finish(scheduler, engine)
+    assert again.cached == len(talk)
+
+
+def test_who_waits_for_a_prefix_keeps_its_place_in_line():
+    scheduler, engine = machine(2, batch=16)
+    prompt = list(range(1, 101))
+    leader, follower = make_sequence(1, prompt, 30), make_sequence(2, [*prompt[:90], 5, 5], 30)
+    stranger = make_sequence(3, [9] * 20, 300, arrived=1.0)
+    scheduler.add([leader])
+    step(scheduler, engine)
+    scheduler.add([follower, stranger])
+    while follower.slot < 0:
+        step(scheduler, engine, 2.0)
+        assert stranger.slot < 0
+    assert follower.cached >= 90
+
+
+def test_of_several_choices_the_one_that_began_last_is_preempted_first():
+    scheduler, engine = machine(3, cells=240)
+    choices = [make_sequence(1, [5] * 10, 100, index=i, ignore_eos=True) for i in range(3)]
+    scheduler.add(choices)
+    while not scheduler.counters.preemptions:
+        step(scheduler, engine)
+    assert [seq.slot >= 0 for seq in choices] == [True, True, False]
+
+
 def test_a_deadline_ends_a_request_wherever_it_is():
     scheduler, engine = machine(1)
     running, waiting = (make_sequence(i, [i, i], 99, deadline=5.0) for i in (1, 2))
