@@ -6,11 +6,12 @@ These names are the whole public face; `api` uses nothing else. No native code i
 that happens in a worker.
 """
 
-from inference.config import Bundled, Config, HubFile, LocalFile, Model, Source, load_config
+from inference.config import Config, load_config
 from inference.deployment import Deployment, prepare
 from inference.doctor import Check, examine
 from inference.fit import Plan, Wishes
 from inference.hub import installed, pull
+from inference.model import Bundled, HubFile, LocalFile, Model, Source
 from inference.pool import Pool, PoolStatus
 from inference.tune import Tuning, tune
 from inference.types import (

@@ -9,7 +9,6 @@ import difflib
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
@@ -28,68 +27,9 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from inference.model import Bundled, HubFile, LocalFile, Model, SamplingDefaults, Source
 from inference.types import ConfigError, Sampling, UnknownModel
 from inference.yaml_file import read_yaml
-
-
-@dataclass(frozen=True, slots=True)
-class Bundled:
-    """Weights that ship inside the package."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class LocalFile:
-    path: Path
-
-
-@dataclass(frozen=True, slots=True)
-class HubFile:
-    """A file of a Hugging Face repository; `name` is what `onebox pull` calls it.
-
-    `sha256` (64 lower-case hex digits), where known, must be what the hub announces.
-    """
-
-    name: str
-    repo: str
-    file: str
-    revision: str = "main"
-    sha256: str | None = None
-
-
-Source = Bundled | LocalFile | HubFile
-
-
-@dataclass(frozen=True, slots=True)
-class SamplingDefaults:
-    """What a request that says nothing is sampled with, by its resolved thinking mode."""
-
-    thinking: Sampling
-    plain: Sampling
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
-    """A model as it would be served; `None` means "let the memory plan choose".
-
-    `context` counts tokens over all slots; `itl_target_ms` is the time wanted between two tokens.
-    """
-
-    name: str
-    source: Source
-    aliases: tuple[str, ...]
-    thinking: bool
-    sampling: SamplingDefaults
-    context: int | None
-    slots: int | None
-    kv_type: str | None
-    kv_layout: str | None
-    threads: int | None
-    gpu_layers: int | None
-    itl_target_ms: float | None
-    speculation: bool
-    host_cache_mib: int | None
 
 
 def _or_auto(value: object, validate: ValidatorFunctionWrapHandler) -> object:

@@ -19,7 +19,8 @@ _SCALE = (1.0, 64.0, 64.0 * 1024.0)  # a typical call: the three terms are then 
 CHUNK = 16  # tokens: chunks come in multiples, so that llama.cpp can use a graph again
 _GUESS = (0.02, 0.02, 0.005)  # seconds of the three, before anything was measured
 _PULL = 0.05  # weight of what was known before, against one call measured
-_EVERY = 8  # calls between two fits
+_EVERY = 8  # calls between two fits, if they are short
+_LONG = 0.02  # seconds: after so long a call a fit is no matter, it takes 50 microseconds
 _SPIKE = 4.0  # a call this much slower than predicted tells of the box, not of the model
 
 
@@ -49,7 +50,7 @@ class CallCost:
             seconds = min(seconds, _SPIKE * self.predict(rows, reach))
         self._calls.append((rows / _SCALE[1], reach / _SCALE[2], seconds))
         self._seen += 1
-        if self._seen <= _EVERY or self._seen % _EVERY == 0:
+        if seconds > _LONG or self._seen <= _EVERY or self._seen % _EVERY == 0:
             self._fit()
 
     def _fit(self) -> None:

@@ -13,11 +13,12 @@ from pathlib import Path
 import psutil
 from msgspec import structs
 
-from inference.config import Config, Model
+from inference.config import Config
 from inference.fit import NO_WISHES, Plan, Wishes, plan
 from inference.gguf_header import GgufHeader, read_header
 from inference.hub import resolve
 from inference.memory import Memory, read_memory
+from inference.model import Model
 from inference.tuned import DamagedResult, Subject, identify, recall
 from inference.types import ConfigError, DoesNotFit
 from inference.wire import DRAFTS, EngineConfig

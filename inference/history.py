@@ -4,12 +4,13 @@ Where the last few tokens stood before, what followed then may follow again. Tok
 bytes, so that a search runs at the speed of C. Knows token ids only.
 """
 
+from array import array
 from dataclasses import dataclass, field
 
 NGRAM = 3  # tokens that must have stood together before
 HOPE = 0.5  # the share of guesses thought right before any was checked
 STEP = 0.2  # how far a guess that was right or wrong moves that share
-_WIDTH = 4  # bytes of a token
+_WIDTH = array("i").itemsize  # bytes of a token
 
 
 @dataclass(slots=True)
@@ -26,8 +27,7 @@ class History:
         without a precedent."""
         new = tokens[len(self._text) // _WIDTH :]
         self._check(new)
-        for token in new:
-            self._text += token.to_bytes(_WIDTH, "little")
+        self._text += array("i", new).tobytes()
         start = self._find(self._text[-NGRAM * _WIDTH :]) + NGRAM
         found = tokens[start : start + most] if start >= NGRAM else []
         self._guess = tuple((found * most)[:most])  # what came around once may do so again

@@ -13,7 +13,7 @@ class HostCache:
     """At most `cells` cells; nothing is ever stored with 0."""
 
     def __init__(self, cells: int) -> None:
-        self._cells = cells
+        self.cells = cells
         self._tree = PrefixTree()
         self._keys: dict[int, None] = {}  # least recently used first
         self._numbers = count()
@@ -27,15 +27,15 @@ class HostCache:
         return self._tree.length(key)
 
     def add(self, tokens: list[int], salt: str) -> tuple[int | None, list[int]]:
-        """A key to store `tokens` under, and keys to forget for it; None if it should not be
-        stored: it is already, or larger than all there is."""
+        """A key to store `tokens` under, no more than `cells`, and keys to forget for it; None if
+        they are stored already."""
         shorter, length = self.match(tokens, salt)
-        if len(tokens) > self._cells or length == len(tokens):
+        if length == len(tokens):
             return None, []
         forgotten = []
         if length and length == self.length(shorter):  # the same conversation, a turn ago
             forgotten.append(self._forget(shorter))
-        while self._tree.size + len(tokens) > self._cells:
+        while self._tree.size + len(tokens) > self.cells:
             forgotten.append(self._forget(next(iter(self._keys))))
         key = next(self._numbers)
         self._keys[key] = None

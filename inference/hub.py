@@ -41,7 +41,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # it exports 
     build_hf_headers,
 )
 
-from inference.config import Bundled, HubFile, Source
+from inference.model import Bundled, HubFile, Source
 from inference.types import BadModelFile, DownloadError
 
 Progress = Callable[[int, int], None]

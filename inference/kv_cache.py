@@ -89,9 +89,16 @@ class KvCache(ABC):
         self.tree.extend(slot, seq.tokens[:length], seq.salt)
         self.moves.append(Restore(key, slot, length))
 
+    def take_moves(self) -> tuple[Move, ...]:
+        """The moves so far; from now on there are none."""
+        moves, self.moves = tuple(self.moves), []
+        return moves
+
     def _spill(self, id: int) -> None:
-        """Store what `id` holds in host memory, if it is worth it."""
-        if self.tree.length(id) >= WORTH_A_COPY:
+        """Store what `id` holds in host memory, if it is worth it. Everybody waits for that, so
+        it happens once a step at most."""
+        saving = any(isinstance(move, Save) for move in self.moves)
+        if not saving and WORTH_A_COPY <= self.tree.length(id) <= self._host.cells:
             key, forgotten = self._host.add(*self.tree.read(id))
             self.moves += map(Forget, forgotten)
             self.moves += self._saving(id, key) if key is not None else ()
@@ -217,7 +224,7 @@ class StreamCache(KvCache):
         self._apart = 0
         last = max(running, key=lambda seq: seq.slot)
         beside = {slot + side for slot in slots[:-1] for side in (-1, 1)}
-        gap = self._oldest(gaps & beside)
+        gap = self._expendable(gaps & beside)
         self._empty(gap)
         if last.computed:
             self._copy(last.slot, gap, last.computed)
@@ -233,7 +240,7 @@ class StreamCache(KvCache):
 
     def _place(self, seq: Sequence) -> tuple[int, int]:
         """A slot for `seq`, and how many tokens of it are in there now."""
-        slot = self._oldest()
+        slot = self._expendable()
         if self._stored(seq)[1] and slot not in self._to_be_copied():
             self._empty(slot)
             key, stored = self._stored(seq)  # to empty a slot may have cost it
@@ -258,7 +265,7 @@ class StreamCache(KvCache):
         template may write them down differently next time."""
         return slot in self._idle and 2 * length >= self._asked[slot]
 
-    def _oldest(self, among: Container[int] = range(IDS)) -> int:
+    def _expendable(self, among: Container[int] = range(IDS)) -> int:
         """An empty idle slot, the lowest, for llama.cpp wants slots in use side by side; else
         the one used longest ago."""
         idle = [slot for slot in self._idle if slot in among]

@@ -29,9 +29,7 @@ State = npt.NDArray[np.uint8]
 
 _KV_TYPES = {"f16": lc.GGML_TYPE_F16, "q8_0": lc.GGML_TYPE_Q8_0}
 _WARN = 3  # ggml.h: DEBUG=1 INFO=2 WARN=3 ERROR=4
-
-
-_ABORTED = 2  # of llama_decode
+_ABORTED = 2  # returned by llama_decode
 
 
 class Aborted(Exception):

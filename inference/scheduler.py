@@ -95,8 +95,7 @@ class Scheduler:
                 continue
             self._preempt()
             decodes, prefills = self._chunks()
-        moves, self._cache.moves = tuple(self._cache.moves), []
-        return StepPlan(moves, decodes, prefills)
+        return StepPlan(self._cache.take_moves(), decodes, prefills)
 
     def commit(self, plan: StepPlan, result: StepResult, now: float) -> list[Progress]:
         """Book a step that was run; what it gave each sequence that got a token."""

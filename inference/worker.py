@@ -14,6 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import asdict
 
 from inference.cost_model import CostModel, reach
 from inference.engine import Engine
@@ -110,17 +111,11 @@ def report(channel: Channel, progress: list[Progress], scheduler: Scheduler) -> 
 
 
 def _stats(scheduler: Scheduler) -> Stats:
-    totals = scheduler.counters
     return Stats(
         waiting=len(scheduler.waiting),
         running=len(scheduler.running),
         cells=scheduler.cells,
-        prompt_tokens=totals.prompt_tokens,
-        cached_tokens=totals.cached_tokens,
-        completion_tokens=totals.completion_tokens,
-        preemptions=totals.preemptions,
-        drafted=totals.drafted,
-        accepted=totals.accepted,
+        **asdict(scheduler.counters),
     )
 
 

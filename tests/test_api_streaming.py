@@ -87,7 +87,7 @@ async def test_a_hang_up_at_any_time_cancels_the_request(body):
         async with serving(pool) as url:
             async with asked(url, body):
                 await asyncio.wait_for(pool.waiting.wait(), 10)
-            await asyncio.wait_for(pool.cancelled.wait(), 10)
+            assert await asyncio.wait_for(pool.cancelled.wait(), 10)
 
 
 async def test_a_hang_up_cancels_every_prompt_of_a_body():
@@ -98,7 +98,7 @@ async def test_a_hang_up_cancels_every_prompt_of_a_body():
         task = asyncio.create_task(request)
         await asyncio.wait_for(pool.waiting.wait(), 10)
         task.cancel()
-        await asyncio.wait_for(pool.cancelled.wait(), 10)
+        assert await asyncio.wait_for(pool.cancelled.wait(), 10)
         await client.aclose()
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from inference.config import Bundled, Config, HubFile, LocalFile, load_config
+from inference.config import Config, load_config
+from inference.model import Bundled, HubFile, LocalFile
 from inference.types import ConfigError, Sampling, UnknownModel
 
 EVERY_KEY = """

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from huggingface_hub import close_session, hf_hub_download
 
-from inference.config import Bundled, HubFile, LocalFile
 from inference.hub import installed, pull, resolve
+from inference.model import Bundled, HubFile, LocalFile
 from inference.types import BadModelFile, DownloadError
 from tests.hub_stand_in import COMMIT, REPO, HubStandIn, hub_stand_in
 
@@ -92,7 +92,7 @@ def test_a_killed_pull_fetches_only_the_rest(hub: HubStandIn, tmp_path: Path) ->
     hub.content = LARGE
     hub.stall_at = 2 * CHUNK + 1000
     script = (
-        "from inference.config import HubFile; from inference.hub import pull\n"
+        "from inference.model import HubFile; from inference.hub import pull\n"
         f"pull({SOURCE!r}, lambda here, size: print(here, flush=True))"
     )
     command = [sys.executable, "-c", script]

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 # of each other.
 LINES = [
     {"types", "holdback", "memory", "history", "prefix_tree"},
-    {"sequence", "yaml_file", "gguf_format", "template", "parser", "doctor"},
+    {"model", "sequence", "yaml_file", "gguf_format", "template", "parser", "doctor"},
     {"host_cache", "cost_model", "sampler", "wire", "config", "gguf_header"},
     {"kv_cache", "speculation", "llama", "footprint", "hub", "tuned", "trial"},
     {"scheduler", "engine", "intake", "placement", "replica", "testbed"},

@@ -10,7 +10,7 @@ from inference import kv_cache
 from inference.cost_model import CostModel, load
 from inference.kv_cache import StreamCache, UnifiedCache
 from inference.scheduler import Scheduler
-from inference.sequence import Sampled, Sequence, StepPlan, StepResult, TextOut
+from inference.sequence import Sampled, Save, Sequence, StepPlan, StepResult, TextOut
 from tests.fake_engine import END, FakeEngine, next_token
 
 
@@ -379,6 +379,18 @@ def test_of_several_choices_the_one_that_began_last_is_preempted_first():
     while not scheduler.counters.preemptions:
         step(scheduler, engine)
     assert [seq.slot >= 0 for seq in choices] == [True, True, False]
+
+
+@pytest.mark.parametrize("layout", ["unified", "streams"])
+def test_nobody_waits_for_more_than_one_prefix_to_be_saved(layout):
+    scheduler, engine = machine(4, layout, cells=160, host=1000)
+    for wave in range(3):
+        for i in range(4):
+            scheduler.add([make_sequence(10 * wave + i, [50 * wave + i] * 30, 2)])
+        while not scheduler.idle:
+            plan, _ = step(scheduler, engine)
+            assert sum(isinstance(move, Save) for move in plan.moves) <= 1
+    assert engine.host
 
 
 def test_a_deadline_ends_a_request_wherever_it_is():
