@@ -96,6 +96,9 @@ Context = Annotated[int | None, typer.Option(min=1, help="Tokens over all slots.
 Threads = Annotated[int | None, typer.Option(min=1)]
 GpuLayers = Annotated[int | None, typer.Option(min=-1, help="-1 means all.")]
 KvType = Annotated[str | None, typer.Option(help="f16 or q8_0.")]
+Draft = Annotated[
+    str | None, typer.Option(help="A small model that guesses what this one says; same vocabulary.")
+]
 KvLayout = Annotated[str | None, typer.Option(help="streams or unified.")]
 
 
@@ -126,6 +129,7 @@ def serve(  # noqa: PLR0913 - typer wants one parameter per option
     gpu_layers: GpuLayers = None,
     kv_type: KvType = None,
     kv_layout: KvLayout = None,
+    draft: Draft = None,
     tuned: Annotated[bool, typer.Option(help="Use what `onebox tune` found.")] = True,
     queue: Annotated[int | None, typer.Option(min=0, help="Requests that may wait.")] = None,
     config_file: ConfigFile = None,
@@ -140,6 +144,7 @@ def serve(  # noqa: PLR0913 - typer wants one parameter per option
             kv_type=kv_type,
             gpu_layers=gpu_layers,
             kv_layout=kv_layout,
+            draft=draft,
         )
         deployment = prepare(config, model, wishes, threads, tuned=tuned)
         _print_plan(deployment)

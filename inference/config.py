@@ -119,6 +119,7 @@ class Settings(_Section):
     gpu_layers: _Natural = None
     itl_target_ms: _Milliseconds = None
     speculation: bool = True
+    draft: str | None = None
     host_cache_mib: _Natural = None
     thinking: bool = True
     sampling: SamplingModes = SamplingModes()

@@ -7,8 +7,9 @@ Knows no clock: seconds are handed in.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from inference.sequence import Chunk, StepPlan, StepResult
 
 _WINDOW = 48  # calls that count
 _SCALE = (1.0, 64.0, 64.0 * 1024.0)  # a typical call: the three terms are then alike in size
-CHUNK = 16  # tokens: chunks come in multiples, so that llama.cpp can use a graph again
+TILE = 64  # tokens that flash attention takes at once on a CPU: for fewer it is twice as slow
 _GUESS = (0.02, 0.02, 0.005)  # seconds of the three, before anything was measured
 _PULL = 0.05  # weight of what was known before, against one call measured
 _EVERY = 8  # calls between two fits, if they are short
@@ -64,29 +65,41 @@ class CallCost:
 
 
 class CostModel:
-    """The two calls of a step: decodes (with their drafts) and prefill chunks."""
+    """The calls of a step: decodes (with their drafts), prefill chunks, and where there is a
+    draft model, its calls."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, draft: bool = False) -> None:
         self.decode = CallCost()
         self.prefill = CallCost()
+        self.draft = CallCost() if draft else None
 
     def observe(self, plan: StepPlan, result: StepResult) -> None:
         """Learn from a step that was run."""
         self.decode.observe(*load(plan.decodes), result.decode_seconds)
         self.prefill.observe(*load(plan.prefills), result.prefill_seconds)
+        if self.draft:
+            self.draft.observe(*calling(plan.asked), plan.draft_seconds)
 
-    def chunk(self, start: int, most: int, room: float) -> int:
-        """Prompt tokens from position `start` on that take at most `room` seconds: a multiple
-        of CHUNK, never less than one."""
-        sizes = range(CHUNK, most + 1, CHUNK)
+    def chunk(self, start: int, pending: int, most: int, room: float) -> int:
+        """How many of `pending` prompt tokens from position `start` on, at most `most`, take at
+        most `room` seconds: all, or tiles that leave another one; 0 if nothing fits."""
+        tiles = range(min(most, pending - TILE) // TILE * TILE, 0, -TILE)
+        sizes = chain([pending] if pending <= most else [], tiles)
         fitting = (n for n in sizes if self.prefill.predict(n, reach(start, n)) <= room)
-        return max(fitting, default=CHUNK)
+        return next(fitting, 0)
+
+    def least(self, start: int, pending: int, most: int, longest: float) -> int:
+        """The fewest tokens that are worth a call: a tile, or all of less than two, if a tile takes
+        at most `longest` seconds; else a quarter of one."""
+        if self.prefill.predict(TILE, reach(start, TILE)) > longest:
+            return min(most, pending, TILE // 4)
+        return min(most, pending if pending < 2 * TILE else TILE)
 
     def fair(self, decode: float, most: int, share: float) -> float:
         """The least seconds of prefill beside `decode` seconds in every step of which the work on
         the prompt's own tokens, at most `most` of them, is `share` of the step."""
         fixed = self.prefill.fixed
-        calls = (self.prefill.predict(n, reach(0, n)) for n in range(CHUNK, most, CHUNK))
+        calls = (self.prefill.predict(n, reach(0, n)) for n in range(TILE, most, TILE))
         whole = self.prefill.predict(most, reach(0, most))
         return next((t for t in calls if t - fixed >= share * (decode + t)), whole)
 
@@ -94,6 +107,11 @@ class CostModel:
 def reach(start: int, count: int) -> int:
     """Cells that `count` tokens from position `start` on look at, together."""
     return count * start + count * (count + 1) // 2
+
+
+def calling(asked: Sequence[Chunk]) -> tuple[int, int]:
+    """`(rows, reach)` of a call of the draft model that makes a guess for each chunk."""
+    return len(asked), sum(chunk.start for chunk in asked)
 
 
 def load(chunks: Iterable[Chunk]) -> tuple[int, int]:

@@ -29,13 +29,14 @@ class Deployment:
     """A model that can be served: its entry, its memory plan, its engine's settings.
 
     `subject` is what measured settings are about, `tuning` a sentence on whether there are any;
-    `header` and `memory` are what was planned with.
+    `header`, `draft` and `memory` are what was planned with.
     """
 
     model: Model
     plan: Plan
     engine: EngineConfig
     header: GgufHeader
+    draft: GgufHeader | None
     memory: Memory
     subject: Subject
     tuning: str = ""
@@ -58,13 +59,31 @@ def prepare(
     path = resolve(model.source)
     header, memory = read_header(path), _memory()
     wishes = _over(wishes, model)
-    planned = plan(header, memory, wishes)
+    drafting = wishes.draft and model.speculation
+    draft = read_header(resolve(config.find(wishes.draft).source)) if drafting else None
+    planned = plan(header, memory, wishes, draft)
     threads = threads or model.threads
     engine = _engine(model, path, header, planned, threads or _cores())
-    engine = structs.replace(engine, unified=wishes.kv_layout == "unified")
+    engine = structs.replace(
+        engine,
+        unified=wishes.kv_layout == "unified",
+        draft=str(draft.path.absolute()) if draft else "",
+    )
     subject = identify(engine, planned.gpu.name if planned.gpu else "", threads, wishes.kv_layout)
-    deployment = Deployment(model, planned, engine, header, memory, subject)
+    deployment = _for_cpu(Deployment(model, planned, engine, header, draft, memory, subject))
     return _tuned(deployment, name or model.name) if tuned else deployment
+
+
+def _for_cpu(deployment: Deployment) -> Deployment:
+    """On a CPU flash attention saves memory, not time: deep in a text it takes a third longer for
+    an answer and twice as long for a small chunk (docs/benchmarks.md)."""
+    engine = structs.replace(deployment.engine, flash_attention=False)
+    if engine.gpu_layers or engine.kv_type != "f16":
+        return deployment
+    try:
+        return replace(deployment, plan=_plan_with(deployment, engine), engine=engine)
+    except DoesNotFit:
+        return deployment
 
 
 def fits(deployment: Deployment, engine: EngineConfig) -> bool:
@@ -87,7 +106,7 @@ def _plan_with(deployment: Deployment, engine: EngineConfig) -> Plan:
         flash_attention=engine.flash_attention is not False,
         kv_layout="unified" if engine.unified else "streams",
     )
-    planned = plan(deployment.header, deployment.memory, wishes)
+    planned = plan(deployment.header, deployment.memory, wishes, deployment.draft)
     if planned.request_context == deployment.plan.request_context:
         return replace(planned, reasons=deployment.plan.reasons)
     return planned

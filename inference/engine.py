@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from inference import sampler
+from inference.drafter import Drafter
 from inference.llama import Aborted, Llama, State
 from inference.sequence import (
     Chunk,
@@ -29,12 +30,29 @@ from inference.sequence import (
 
 
 class Engine:
-    """The doing half of the loop; `step` may only be called from one thread."""
+    """The doing half of the loop; `draft` and `step` may only be called from one thread."""
 
-    def __init__(self, llama: Llama, *, joint: bool = False) -> None:
+    def __init__(
+        self, llama: Llama, drafter: Drafter | None = None, *, joint: bool = False
+    ) -> None:
         self._llama = llama
+        self._drafter = drafter
+        self._models = [llama, drafter.llama] if drafter else [llama]
         self._joint = joint
         self._saved: dict[int, State] = {}
+
+    def draft(self, plan: StepPlan) -> StepPlan:
+        """The plan, with the draft model's guesses where it asks for them."""
+        return self._drafter.fill(plan) if self._drafter and plan.asked else plan
+
+    def interrupt(self, now: bool) -> None:
+        """Make a step end at once, or no longer; from any thread."""
+        for llama in self._models:
+            llama.interrupt(now)
+
+    def close(self) -> None:
+        for llama in self._models:
+            llama.close()
 
     def step(self, plan: StepPlan) -> StepResult:
         """Compute the plan; at least one token for every chunk that asked for one, unless the step

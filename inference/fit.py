@@ -67,14 +67,20 @@ class Plan:
         )
 
 
-def plan(header: GgufHeader, memory: Memory, wishes: Wishes = NO_WISHES) -> Plan:
-    """The best way to load the model into `memory` that keeps every wish.
+def plan(
+    header: GgufHeader,
+    memory: Memory,
+    wishes: Wishes = NO_WISHES,
+    draft: GgufHeader | None = None,
+) -> Plan:
+    """The best way to load the model, and its draft model beside it, into `memory` that keeps
+    every wish.
 
     Raises `ConfigError` for a wish that no memory could grant, `DoesNotFit` with what would fit
     where the memory does not suffice.
     """
     _check(header, memory, wishes)
-    case = Case(header, memory, wishes)
+    case = Case(header, memory, wishes, draft)
     setting = case.best()
     if setting is None:
         raise DoesNotFit(_refusal(case))
@@ -125,7 +131,7 @@ def _ways_out(case: Case, missing: int, relaxed: Iterable[str]) -> str:
     for name in relaxed:
         without: dict[str, Any] = {name: None}
         wishes = replace(case.wishes, **without)
-        setting = Case(case.header, case.memory, wishes).best()
+        setting = case.under(wishes).best()
         if setting and wishes != case.wishes:
             found.append(RELAXED[name].format(getattr(setting, name)))
     found.append(f"a model or quantisation that is {_size(missing)} smaller")
@@ -148,6 +154,8 @@ def _reasons(case: Case, setting: Setting) -> Iterator[str]:
         yield f"Of {len(case.memory.gpus)} GPUs only the one with the most free memory is used."
     yield _why_kv_type(case, setting)
     yield from _why_context(case, setting)
+    if case.draft:
+        yield f"{case.draft.name} ({case.draft.quant}) is loaded beside it, to guess what it says."
 
 
 def _why_device(case: Case, setting: Setting) -> str:
@@ -158,7 +166,7 @@ def _why_device(case: Case, setting: Setting) -> str:
     count = f"{setting.gpu_layers} of {case.layers} layers"
     if case.wishes.gpu_layers is not None:
         return f"As asked, {count} run on {case.gpu.name} and the rest on the CPU."
-    whole = Case(case.header, case.memory, replace(case.wishes, gpu_layers=case.layers))
+    whole = case.under(replace(case.wishes, gpu_layers=case.layers))
     ways = _ways_out(whole, whole.missing(case.layers), ("context", "slots", "kv_type"))
     return (
         f"Warning: only {count} fit on {case.gpu.name}; the rest runs on the CPU, many times "

@@ -6,7 +6,7 @@ much memory there is, and chooses nothing.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from inference.gguf_header import GgufHeader, KvType
 from inference.wire import DRAFTS
@@ -30,6 +30,15 @@ class Demand:
     def total(self) -> int:
         return self.weights + self.kv + self.compute + self.overhead
 
+    def and_a_model(self, other: "Demand") -> "Demand":
+        """Another model in the same process: what is kept free is kept once."""
+        return Demand(
+            weights=self.weights + other.weights,
+            kv=self.kv + other.kv,
+            compute=self.compute + other.compute,
+            overhead=self.overhead,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -48,10 +57,12 @@ class Setting:
 
 
 class Footprint:
-    """Where the bytes of one model are: token embedding, blocks, output."""
+    """Where the bytes of one model are: token embedding, blocks, output. Its draft model is on
+    the GPU as a whole if any layer of this one is."""
 
-    def __init__(self, header: GgufHeader) -> None:
+    def __init__(self, header: GgufHeader, draft: GgufHeader | None = None) -> None:
         self.header = header
+        self.draft = Footprint(draft) if draft else None
         self.embedding = self.output = 0
         self.blocks = [0] * header.layers
         self.largest = 0  # tensor of a block
@@ -70,6 +81,14 @@ class Footprint:
 
     def demands(self, setting: Setting) -> tuple[Demand, Demand]:
         """What `setting` takes of the GPU and of RAM. A full offload leaves the embedding there."""
+        gpu, ram = self._own(setting)
+        if not self.draft:
+            return gpu, ram
+        layers = self.draft.header.layers + 1 if setting.gpu_layers else 0
+        draft_gpu, draft_ram = self.draft.demands(replace(setting, gpu_layers=layers))
+        return gpu.and_a_model(draft_gpu), ram.and_a_model(draft_ram)
+
+    def _own(self, setting: Setting) -> tuple[Demand, Demand]:
         in_ram = self.header.layers - max(0, setting.gpu_layers - 1)
         kv = -(-self.header.kv_bytes_per_token(setting.kv_type) // self.header.layers)
         kv *= setting.context

@@ -26,12 +26,10 @@ class HostCache:
         """How many tokens are stored under `key`."""
         return self._tree.length(key)
 
-    def add(self, tokens: list[int], salt: str) -> tuple[int | None, list[int]]:
-        """A key to store `tokens` under, no more than `cells`, and keys to forget for it; None if
-        they are stored already."""
+    def add(self, tokens: list[int], salt: str) -> tuple[int, list[int]]:
+        """A key to store `tokens` under, no more than `cells` and not stored yet, and keys to
+        forget for it."""
         shorter, length = self.match(tokens, salt)
-        if length == len(tokens):
-            return None, []
         forgotten = []
         if length and length == self.length(shorter):  # the same conversation, a turn ago
             forgotten.append(self._forget(shorter))

@@ -31,6 +31,7 @@ class KvCache(ABC):
         self.slots = slots
         self.tree = PrefixTree()
         self.moves: list[Move] = []
+        self._abandoned: set[int] = set()  # ids of which the client hung up
         self._idle = dict.fromkeys(range(slots))  # insertion order: least recently used first
 
     @property
@@ -63,8 +64,9 @@ class KvCache(ABC):
         not enough."""
 
     @abstractmethod
-    def release(self, seq: Sequence) -> None:
-        """Take back the slot of `seq`; what it computed stays as cache."""
+    def release(self, seq: Sequence, *, abandoned: bool = False) -> None:
+        """Take back the slot of `seq`; what it computed stays as cache, but if it was `abandoned`
+        nobody is made to wait until that is saved."""
 
     def prefix(self, seq: Sequence) -> tuple[int, int]:
         """`(id, length)` of the longest prefix of `seq` that is there."""
@@ -76,6 +78,7 @@ class KvCache(ABC):
         seq.computed += count
 
     def _keep(self, id: int, length: int) -> None:
+        self._abandoned.discard(id)
         self.tree.trim(id, length)
         self.moves.append(Keep(id, length))
 
@@ -94,14 +97,36 @@ class KvCache(ABC):
         moves, self.moves = tuple(self.moves), []
         return moves
 
+    @property
+    def restless(self) -> bool:
+        """Whether what has to leave next should be saved before."""
+        return self._victim is not None and self._unsaved(self._victim)
+
+    def rest(self) -> None:
+        """Nobody waits for anything: the time to save what has to leave next."""
+        if self.restless:
+            self._spill(self._victim)
+
+    @property
+    @abstractmethod
+    def _victim(self) -> int | None:
+        """What has to leave for the next prompt, if anything."""
+
+    def _unsaved(self, id: int) -> bool:
+        """Whether what `id` holds is worth a place in host memory, and has none."""
+        length = self.tree.length(id)
+        if id in self._abandoned or not WORTH_A_COPY <= length <= self._host.cells:
+            return False
+        return self._host.match(*self.tree.read(id))[1] < length
+
     def _spill(self, id: int) -> None:
         """Store what `id` holds in host memory, if it is worth it. Everybody waits for that, so
         it happens once a step at most."""
         saving = any(isinstance(move, Save) for move in self.moves)
-        if not saving and WORTH_A_COPY <= self.tree.length(id) <= self._host.cells:
+        if not saving and self._unsaved(id):
             key, forgotten = self._host.add(*self.tree.read(id))
             self.moves += map(Forget, forgotten)
-            self.moves += self._saving(id, key) if key is not None else ()
+            self.moves += self._saving(id, key)
 
     @abstractmethod
     def _saving(self, id: int, key: int) -> tuple[Move, ...]:
@@ -161,7 +186,12 @@ class UnifiedCache(KvCache):
                 self._drop(victim)
         return True
 
-    def release(self, seq: Sequence) -> None:
+    @property
+    def _victim(self) -> int | None:
+        """The prefix that nobody used for longest, once there is little room."""
+        return next(iter(self._parked), None) if 4 * self.tree.size > 3 * self._cells else None
+
+    def release(self, seq: Sequence, *, abandoned: bool = False) -> None:
         for id in self.tree.ancestors(seq.slot) & self._parked.keys():
             self._drop(id)
         if length := self.tree.length(seq.slot):
@@ -171,6 +201,8 @@ class UnifiedCache(KvCache):
             self._parked[id] = None
             self._copy(seq.slot, id, length)
             self._keep(seq.slot, 0)
+            if abandoned:
+                self._abandoned.add(id)
         self._idle[seq.slot] = None
         seq.slot = -1
 
@@ -233,8 +265,10 @@ class StreamCache(KvCache):
         self._idle[last.slot] = None
         last.slot = gap
 
-    def release(self, seq: Sequence) -> None:
+    def release(self, seq: Sequence, *, abandoned: bool = False) -> None:
         self._asked[seq.slot] = min(seq.prompt_len, seq.computed)
+        if abandoned:
+            self._abandoned.add(seq.slot)
         self._idle[seq.slot] = None
         seq.slot = -1
 
@@ -249,7 +283,7 @@ class StreamCache(KvCache):
                 return slot, stored
         source, length = self.prefix(seq)
         if slot == source or self._may_take(source, length):
-            if self.tree.length(source) >= length + WORTH_A_COPY:
+            if self._asked[source] >= length + WORTH_A_COPY:  # not for an answer alone
                 self._spill(source)
             self._keep(source, length)
             return source, length
@@ -275,6 +309,12 @@ class StreamCache(KvCache):
     def _to_be_copied(self) -> set[int]:
         """Slots that must not be written yet: llama.cpp copies streams at the next decode."""
         return {move.source for move in self.moves if isinstance(move, Copy)}
+
+    @property
+    def _victim(self) -> int | None:
+        """What is in the slot to be taken next."""
+        slot = self._expendable() if self._idle else None
+        return slot if slot is not None and self.tree.length(slot) else None
 
     def _empty(self, slot: int) -> None:
         self._spill(slot)

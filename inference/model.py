@@ -50,7 +50,8 @@ class SamplingDefaults:
 class Model:
     """A model as it would be served; `None` means "let the memory plan choose".
 
-    `context` counts tokens over all slots; `itl_target_ms` is the time wanted between two tokens.
+    `context` counts tokens over all slots; `itl_target_ms` is the time wanted between two tokens;
+    `draft` names a model that guesses what this one says.
     """
 
     name: str
@@ -66,4 +67,5 @@ class Model:
     gpu_layers: int | None
     itl_target_ms: float | None
     speculation: bool
+    draft: str | None
     host_cache_mib: int | None

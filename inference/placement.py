@@ -20,7 +20,8 @@ LONG_CONTEXT = 40_960  # tokens: one whole Qwen3 conversation; up to it, q8_0 bu
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
     """What the user asked for; `None` means "choose". `context` is tokens over all slots;
-    `gpu_layers` counts the output as one, and a negative number means all."""
+    `gpu_layers` counts the output as one, and a negative number means all. `draft` names a model
+    that guesses; an empty name means none."""
 
     context: int | None = None
     slots: int | None = None
@@ -29,6 +30,7 @@ class Wishes:
     n_ubatch: int = 512
     flash_attention: bool = True
     kv_layout: str | None = None
+    draft: str | None = None
 
 
 NO_WISHES = Wishes()
@@ -51,16 +53,23 @@ class Policy:
 
 
 class Case:
-    """One model, one box, one set of wishes."""
+    """One model, with its draft model if it has one, one box, one set of wishes."""
 
-    def __init__(self, header: GgufHeader, memory: Memory, wishes: Wishes) -> None:
+    def __init__(
+        self, header: GgufHeader, memory: Memory, wishes: Wishes, draft: GgufHeader | None = None
+    ) -> None:
         self.header = header
         self.memory = memory
         self.wishes = wishes
-        self.footprint = Footprint(header)
+        self.draft = draft
+        self.footprint = Footprint(header, draft)
         self.gpu = max(memory.gpus, key=lambda gpu: gpu.free, default=None)
         self.layers = header.layers + 1
         self.trained = padded(header.context)
+
+    def under(self, wishes: Wishes) -> "Case":
+        """The same with other wishes."""
+        return Case(self.header, self.memory, wishes, self.draft)
 
     def best(self) -> Setting | None:
         return next(filter(None, map(self.settle, self.placements())), None)

@@ -21,7 +21,7 @@ PRIORITY = 30.0  # seconds of waiting that one class of priority is worth
 SHORT_FIRST = 2.0  # seconds of waiting that a second of a prompt's own work is worth
 HEADROOM = 64  # tokens of answer that must fit beside a prompt before it is admitted
 FAIR = 0.8  # share of a step that goes to prompts, where no target was asked for
-LONGEST_STEP = 1.0  # seconds, where no target was asked for
+LONGEST_STEP = 0.8  # seconds, where no target was asked for
 
 
 @dataclass(slots=True)
@@ -56,7 +56,7 @@ class Scheduler:
         self._cost = cost
         self._batch = batch
         self._itl_target = itl_target
-        self._speculation = Speculation(cost.decode, min(drafts, batch - cache.slots))
+        self._speculation = Speculation(cost, min(drafts, batch - cache.slots))
         self._expired: list[Progress] = []
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
@@ -65,6 +65,11 @@ class Scheduler:
     @property
     def idle(self) -> bool:
         return not (self.running or self.waiting or self._expired)
+
+    @property
+    def restless(self) -> bool:
+        """Whether there is something to do while nobody waits."""
+        return self._cache.restless
 
     @property
     def cells(self) -> int:
@@ -82,16 +87,18 @@ class Scheduler:
     def cancel(self, id: int) -> None:
         """Forget every sequence of request `id`; what it computed stays as cache."""
         for seq in [seq for seq in self.waiting + self.running if seq.id == id]:
-            self._retire(seq)
+            self._retire(seq, abandoned=True)
 
     def plan(self, now: float) -> StepPlan:
+        if self.idle:
+            self._cache.rest()
         self._expire(now)
         self._admit(now)
         self._cache.gather(self.running)
         decodes, prefills = self._chunks()
         while not self._cache.reserve(sum(chunk.rows for chunk in decodes + prefills)):
-            if any(chunk.drafts for chunk in decodes):
-                decodes = tuple(replace(chunk, drafts=()) for chunk in decodes)
+            if any(chunk.rows > 1 for chunk in decodes):
+                decodes = tuple(replace(chunk, drafts=(), asked=0) for chunk in decodes)
                 continue
             self._preempt()
             decodes, prefills = self._chunks()
@@ -106,10 +113,16 @@ class Scheduler:
         for chunk in plan.chunks:
             self._cache.extend(chunk.seq, chunk.count)
             if chunk.drafts:
-                self.counters.drafted += len(chunk.drafts)
-                self.counters.accepted += len(drawn[chunk.seq]) - 1
+                self._book(chunk, drawn[chunk.seq])
         progress, self._expired = self._expired, []
         return progress + [self._advance(seq, tokens, now) for seq, tokens in drawn.items()]
+
+    def _book(self, chunk: Chunk, drawn: list[Sampled]) -> None:
+        """Guesses were verified: how many, and how many were right."""
+        self.counters.drafted += len(chunk.drafts)
+        self.counters.accepted += len(drawn) - 1
+        if chunk.asked:
+            chunk.seq.trust.checked(chunk.drafts, [result.token for result in drawn])
 
     def _expire(self, now: float) -> None:
         for seq in [seq for seq in self.waiting + self.running if seq.deadline <= now]:
@@ -170,10 +183,12 @@ class Scheduler:
         prefills: list[Chunk] = []
         for seq in sorted(prompts, key=lambda seq: seq.rank):
             left = room - self._cost.prefill.predict(*load(prefills))
-            count = min(seq.pending, most, self._cost.chunk(seq.computed, most, left))
-            chunk = Chunk(seq, seq.computed, count)
-            if count and (not prefills or self._cost.prefill.predict(*load([chunk])) <= left):
-                prefills.append(chunk)
+            count = self._cost.chunk(seq.computed, seq.pending, most, left)
+            if not (count or prefills):
+                longest = left if self._itl_target else LONGEST_STEP
+                count = self._cost.least(seq.computed, seq.pending, most, longest)
+            if count:
+                prefills.append(Chunk(seq, seq.computed, count))
                 most -= count
         return decodes, tuple(prefills)
 
@@ -213,13 +228,13 @@ class Scheduler:
                 return Progress(seq, shown, "stop" if stopped else "length")
         return Progress(seq, shown)
 
-    def _retire(self, seq: Sequence) -> None:
+    def _retire(self, seq: Sequence, *, abandoned: bool = False) -> None:
         if seq.slot >= 0:
-            self._stop(seq)
+            self._stop(seq, abandoned=abandoned)
         else:
             self.waiting.remove(seq)
 
-    def _stop(self, seq: Sequence) -> None:
+    def _stop(self, seq: Sequence, *, abandoned: bool = False) -> None:
         self.running.remove(seq)
-        self._cache.release(seq)
+        self._cache.release(seq, abandoned=abandoned)
         seq.computed = 0

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from inference.history import History
+from inference.history import History, Rate
 from inference.holdback import Holdback
 from inference.types import FinishReason, InferenceError
 
@@ -56,7 +56,8 @@ class Sequence:
 
     `limit` is the length at which it ends; `slot` is the llama.cpp sequence id it runs in, -1
     while it waits. Only sequences of the same `salt` share cells. Higher `priority` goes first;
-    at `deadline` it ends unfinished. While it waits for a prefix, `leader` says who computes it, up
+    at `deadline` it ends unfinished. `history` and `trust` tell how often guesses were right, its
+    own and the draft model's. While it waits for a prefix, `leader` says who computes it, up
     to which length. Times are seconds on the worker's monotonic clock.
     """
 
@@ -74,6 +75,7 @@ class Sequence:
     salt: str = ""
     speculate: bool = True
     history: History = field(default_factory=History)
+    trust: Rate = field(default_factory=Rate)
     prompt_len: int = field(init=False)
     slot: int = -1
     cached: int = 0
@@ -109,18 +111,20 @@ class Sequence:
 class Chunk:
     """`count` tokens of `seq` from position `start`; `sample` iff they reach its last token.
 
-    `drafts` are guesses at what comes after it, to be verified in the same call.
+    `drafts` are guesses at what comes after it, to be verified in the same call; `asked` is how
+    many of them are the draft model's, which makes them after the plan and before the step.
     """
 
     seq: Sequence
     start: int
     count: int
     drafts: tuple[int, ...] = ()
+    asked: int = 0
 
     @property
     def rows(self) -> int:
         """Tokens of the batch."""
-        return self.count + len(self.drafts)
+        return self.count + (self.asked or len(self.drafts))
 
     @property
     def sample(self) -> bool:
@@ -173,15 +177,22 @@ Move = Keep | Copy | Save | Restore | Forget
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """What one step does: moves of KV cells in order, then decodes, then prefill chunks."""
+    """What one step does: moves of KV cells in order, then decodes, then prefill chunks. The
+    draft model's guesses, if there are any, took `draft_seconds` a call."""
 
     moves: tuple[Move, ...] = ()
     decodes: tuple[Chunk, ...] = ()
     prefills: tuple[Chunk, ...] = ()
+    draft_seconds: float = 0.0
 
     @property
     def chunks(self) -> tuple[Chunk, ...]:
         return self.decodes + self.prefills
+
+    @property
+    def asked(self) -> tuple[Chunk, ...]:
+        """For which the draft model has to guess."""
+        return tuple(chunk for chunk in self.decodes if chunk.asked)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from inference.types import BadRequest, FinishReason, Message, ModelInfo, Tool
 
 MAX_FRAME = 32 << 20  # the largest accepted prompt, escaped, with room
 DRAFTS = 16  # tokens guessed in a step
+_ALL_LAYERS = 1000  # more than any model has: llama.cpp takes what there is
 _LENGTH = struct.Struct("<I")
 
 
@@ -31,8 +32,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     prefill chunks in one `llama_decode` call. `batch` bounds the tokens of a step: newcomers wait
     for its end, so it had better be short. `itl_target_ms` is the longest step wanted while
     anything decodes; None leaves it to the scheduler. `drafts` bounds the tokens guessed in a
-    step, 0 for no speculation; `host_cells` the KV cells kept in host memory when they had to
-    leave the cache.
+    step, 0 for no speculation; `draft` is the file of a model that guesses too, if there is one;
+    `host_cells` the KV cells kept in host memory when they had to leave the cache.
     """
 
     name: str
@@ -46,6 +47,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     batch: int = 512
     itl_target_ms: float | None = None
     drafts: int = DRAFTS
+    draft: str = ""
     host_cells: int = 0
     flash_attention: bool | None = None
     unified: bool = False
@@ -55,6 +57,12 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     def request_context(self) -> int:
         """Tokens that one request may use."""
         return self.context if self.unified else self.context // self.slots
+
+    @property
+    def for_draft(self) -> "EngineConfig":
+        """The draft model's settings: it is on the GPU as a whole, if any layer of this one is."""
+        layers = _ALL_LAYERS if self.gpu_layers else 0
+        return msgspec.structs.replace(self, path=self.draft, gpu_layers=layers)
 
 
 class Load(msgspec.Struct, tag=True):

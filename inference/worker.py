@@ -17,13 +17,14 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from inference.cost_model import CostModel, reach
+from inference.drafter import Drafter
 from inference.engine import Engine
 from inference.intake import Intake
 from inference.kv_cache import KvCache, StreamCache, UnifiedCache
 from inference.llama import Llama
 from inference.scheduler import Scheduler
 from inference.sequence import Chunk, Keep, Progress, Sequence, StepPlan
-from inference.types import InferenceError
+from inference.types import BadModelFile, InferenceError
 from inference.wire import (
     Accepted,
     Cancel,
@@ -40,6 +41,7 @@ from inference.wire import (
     Submit,
 )
 
+_PAUSE = 0.2  # seconds without a request before housekeeping begins
 _WARM_UP = 64  # tokens computed before the first request
 
 
@@ -50,11 +52,12 @@ class Inbox:
         self._queue: queue.SimpleQueue[list[Sequence] | Cancel | None] = queue.SimpleQueue()
         self.put = self._queue.put
 
-    def take(self, *, block: bool) -> list[list[Sequence] | Cancel] | None:
-        """All commands there are; waits for one if `block`. None when the worker shall end."""
+    def take(self, patience: float | None) -> list[list[Sequence] | Cancel] | None:
+        """All commands there are; waits so many seconds for one, where there is none, or for
+        ever. None when the worker shall end."""
         commands: list[list[Sequence] | Cancel] = []
         try:
-            while (command := self._queue.get(block and not commands)) is not None:
+            while (command := self._queue.get(timeout=0 if commands else patience)) is not None:
                 commands.append(command)
         except queue.Empty:
             return commands
@@ -85,8 +88,8 @@ class Audience:
 def run(
     engine: Engine, scheduler: Scheduler, inbox: Inbox, audience: Audience, channel: Channel
 ) -> None:
-    """The loop: commands, plan, step, commit, send."""
-    while (commands := inbox.take(block=scheduler.idle)) is not None:
+    """The loop: commands, plan, draft, step, commit, send."""
+    while (commands := inbox.take(_patience(scheduler))) is not None:
         for command in commands:
             match command:
                 case Cancel(id):
@@ -95,8 +98,17 @@ def run(
                     scheduler.add(sequences)
         plan = scheduler.plan(time.monotonic())
         audience.attends(plan)
+        plan = engine.draft(plan)
         result = engine.step(plan)
         report(channel, scheduler.commit(plan, result, time.monotonic()), scheduler)
+
+
+def _patience(scheduler: Scheduler) -> float | None:
+    """Seconds to wait for a command. Whoever had an answer often has the next question at once,
+    and had better not find the worker at its housekeeping."""
+    if not scheduler.idle:
+        return 0
+    return _PAUSE if scheduler.restless else None
 
 
 def report(channel: Channel, progress: list[Progress], scheduler: Scheduler) -> None:
@@ -173,10 +185,11 @@ def prove(engine: Engine, llama: Llama, cost: CostModel, drafts: int) -> None:
     last = _WARM_UP - 1
     prompts = [Chunk(seq, 0, count) for count in (_WARM_UP, _WARM_UP, _WARM_UP // 4, last)]
     answers = [Chunk(seq, last, 1), Chunk(seq, last, 1, tuple(tokens[:drafts]))]
+    answers += [Chunk(seq, last, 1, asked=drafts)] * 2 if cost.draft else []
     plans = [StepPlan((Keep(0, 0),), prefills=(chunk,)) for chunk in prompts]
     plans += [StepPlan((Keep(0, last),), decodes=(chunk,)) for chunk in answers]
     engine.step(plans[0])  # the first call of all is slow
-    for plan in plans[1:]:
+    for plan in map(engine.draft, plans[1:]):
         cost.observe(plan, engine.step(plan))
 
 
@@ -195,8 +208,8 @@ def copying_pays(llama: Llama, cost: CostModel) -> bool:
 def load(config: EngineConfig) -> tuple[Llama, Engine, Scheduler]:
     """A model ready to serve. Raises BadModelFile and DoesNotFit."""
     llama = Llama(config)
-    engine = Engine(llama, joint=config.joint)
-    cost = CostModel()
+    engine = Engine(llama, _drafter(config, llama), joint=config.joint)
+    cost = CostModel(draft=bool(config.draft))
     prove(engine, llama, cost, config.drafts)
     host = config.host_cells if copying_pays(llama, cost) else 0
     if config.unified:
@@ -205,6 +218,18 @@ def load(config: EngineConfig) -> tuple[Llama, Engine, Scheduler]:
         cache = StreamCache(config.slots, config.request_context, host)
     target = config.itl_target_ms / 1000 if config.itl_target_ms else None
     return llama, engine, Scheduler(cache, cost, config.batch, target, config.drafts)
+
+
+def _drafter(config: EngineConfig, llama: Llama) -> Drafter | None:
+    """What guesses, if anything shall. Raises BadModelFile."""
+    if not config.draft:
+        return None
+    small = Llama(config.for_draft)
+    if small.pieces != llama.pieces:
+        raise BadModelFile(
+            f"{config.draft} cannot draft for {config.path}: their vocabularies differ."
+        )
+    return Drafter(small, config.batch)
 
 
 def serve(sock: socket.socket) -> None:
@@ -222,7 +247,7 @@ def _serve(config: EngineConfig, channel: Channel) -> None:
     except InferenceError as error:
         channel.send(LoadFailed(error.message))
         return
-    inbox, audience = Inbox(), Audience(llama.interrupt)
+    inbox, audience = Inbox(), Audience(engine.interrupt)
     waiter = (channel, intake, inbox, audience)
     thread = threading.Thread(target=receive, args=waiter, daemon=True)
     thread.start()
@@ -231,7 +256,7 @@ def _serve(config: EngineConfig, channel: Channel) -> None:
         run(engine, scheduler, inbox, audience, channel)
     channel.close()
     thread.join()  # it reads the vocabulary
-    llama.close()
+    engine.close()
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ shares them.
 """
 
 import zlib
+from dataclasses import replace
 
 from inference.kv_cache import IDS
 from inference.sequence import (
@@ -51,6 +52,22 @@ class FakeEngine:
     def used(self) -> int:
         """Distinct cells."""
         return len({id(cell) for cells in self.ids for cell in cells})
+
+    def draft(self, plan: StepPlan) -> StepPlan:
+        """A draft model that is right most of the time, and now and then has nothing to say."""
+        asked = {chunk: self._guesses(chunk) for chunk in plan.asked}
+        decodes = [
+            replace(c, drafts=asked[c], asked=len(asked[c])) if c.asked else c for c in plan.decodes
+        ]
+        seconds = self._seconds(len(asked)) / 10
+        return replace(plan, decodes=tuple(decodes), draft_seconds=seconds)
+
+    def _guesses(self, chunk) -> tuple[int, ...]:
+        tokens = list(chunk.seq.tokens)
+        for _ in range(chunk.asked if len(tokens) % 7 else 0):
+            right = self._following(tokens)
+            tokens.append(right if len(tokens) % 5 else right + 1)
+        return tuple(tokens[len(chunk.seq.tokens) :])
 
     def step(self, plan: StepPlan, *, aborted: bool = False) -> StepResult:
         self._copied: set[int] = set()

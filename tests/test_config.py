@@ -28,6 +28,7 @@ models:
     kv_type: q8_0
     threads: 2
     gpu_layers: 0
+    draft: two
     thinking: true
     sampling:
       thinking: {temperature: 0.5, top_k: 5, top_p: 0.5, min_p: 0.1}
@@ -99,6 +100,7 @@ def test_every_key_arrives(tmp_path: Path) -> None:
     assert model.source == HubFile("one", "org/one", "one-Q8_0.gguf", "v2", "0a" * 32)
     assert (model.context, model.slots, model.kv_type) == (4096, 4, "q8_0")
     assert (model.threads, model.gpu_layers, model.thinking) == (2, 0, True)
+    assert model.draft == "two"
     assert model.sampling.thinking == Sampling(temperature=0.5, top_k=5, top_p=0.5, min_p=0.1)
     assert model.sampling.plain == Sampling(
         repeat_penalty=1.1, presence_penalty=1, frequency_penalty=-1

@@ -1,11 +1,12 @@
 """The cost model against boxes whose costs are known."""
 
+import math
 import random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference.cost_model import CHUNK, CallCost, CostModel, load, reach
+from inference.cost_model import TILE, CallCost, CostModel, load, reach
 from inference.sequence import Chunk, Sequence
 
 costs = st.tuples(st.floats(1e-4, 0.1), st.floats(1e-5, 0.01), st.floats(0, 1e-7))
@@ -56,19 +57,30 @@ def model(fixed: float, each: float) -> CostModel:
     return learnt
 
 
-def test_a_chunk_is_the_largest_that_fits_and_never_nothing():
+def test_a_chunk_is_the_largest_that_fits_and_leaves_no_less_than_a_tile():
     learnt = model(0.01, 0.001)
-    assert learnt.chunk(0, 512, 0.1) in (80, 96)
-    assert learnt.chunk(0, 512, 0.0) == CHUNK
-    assert learnt.chunk(0, 512, float("inf")) == 512
-    assert learnt.chunk(0, 512, 0.1) >= learnt.chunk(100_000, 512, 0.1)
+    assert learnt.chunk(0, 1000, 512, 0.2) == 2 * TILE
+    assert learnt.chunk(0, 1000, 512, math.inf) == 512
+    assert learnt.chunk(0, 100, 512, 0.2) == 100
+    assert learnt.chunk(0, 3 * TILE - 1, 512, 0.2) == TILE
+    assert learnt.chunk(0, 1000, 512, 0.0) == learnt.chunk(0, 50, 49, math.inf) == 0
+    assert learnt.chunk(0, 1000, 512, 0.2) >= learnt.chunk(100_000, 1000, 512, 0.2)
+
+
+def test_where_nothing_fits_a_tile_is_computed_unless_that_takes_too_long():
+    learnt = model(0.01, 0.001)
+    assert learnt.least(0, 1000, 512, 0.1) == TILE
+    assert learnt.least(0, 70, 512, 0.1) == 70
+    assert learnt.least(0, 1000, 512, 0.01) == TILE // 4
+    assert learnt.least(0, 5, 512, 0.0) == 5
+    assert learnt.least(0, 1000, 8, 1.0) == 8
 
 
 def test_a_fair_step_is_the_shortest_that_gives_the_prompt_its_share():
     learnt = model(0.05, 0.002)
     seconds = learnt.fair(0.1, 512, 0.75)
-    chunk = learnt.chunk(0, 512, seconds)
-    for size, enough in ((chunk, True), (chunk - CHUNK, False)):
+    chunk = learnt.chunk(0, 512, 512, seconds)
+    for size, enough in ((chunk, True), (chunk - TILE, False)):
         own = learnt.prefill.predict(size, reach(0, size)) - learnt.prefill.fixed
         assert (own >= 0.75 * (0.1 + learnt.prefill.fixed + own)) is enough
 

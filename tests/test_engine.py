@@ -12,7 +12,9 @@ import pytest
 
 from inference import scheduler as scheduler_module
 from inference.cost_model import CostModel
+from inference.drafter import Drafter
 from inference.engine import Engine
+from inference.gguf_format import read
 from inference.intake import Intake
 from inference.kv_cache import IDS, StreamCache, UnifiedCache
 from inference.llama import Llama
@@ -56,7 +58,8 @@ def scheduler_for(
 ) -> Scheduler:
     """On an empty KV cache."""
     cache = UnifiedCache(slots, cells, host) if llama.unified else StreamCache(slots, 1024, host)
-    return Scheduler(cache, CostModel(), kwargs.pop("batch", 512), **kwargs)
+    cost = CostModel(draft=kwargs.pop("draft", False))
+    return Scheduler(cache, cost, kwargs.pop("batch", 512), **kwargs)
 
 
 def run(engine: Engine, sequences: list[Sequence], scheduler: Scheduler) -> None:
@@ -65,7 +68,7 @@ def run(engine: Engine, sequences: list[Sequence], scheduler: Scheduler) -> None
     while (late := next(arriving, None)) or not scheduler.idle:
         if late:
             scheduler.add([late])
-        plan = scheduler.plan(0.0)
+        plan = engine.draft(scheduler.plan(0.0))
         scheduler.commit(plan, engine.step(plan), 0.0)
 
 
@@ -123,6 +126,64 @@ def test_guesses_change_no_answer(machine):
     for seq, case in zip(sequences, GOLDEN["cases"], strict=False):
         assert answer(seq) == case["continuation_ids"], case["prompt"]
     assert 0 < scheduler.counters.accepted < scheduler.counters.drafted
+
+
+@pytest.fixture(scope="module", params=["the same", "worse"])
+def drafter(request, deployment, tmp_path_factory) -> Iterator[Drafter]:
+    """A draft model that says what the large one says, and one that does so now and then."""
+    config = deployment.engine
+    if request.param == "worse":
+        path = tmp_path_factory.mktemp("draft") / "worse.gguf"
+        path.write_bytes(without(Path(config.path), "blk.1.ffn_down.weight"))
+        config = msgspec.structs.replace(config, path=str(path))
+    with closing(Llama(config)) as small:
+        yield Drafter(small, config.batch)
+
+
+def without(path: Path, name: str) -> bytes:
+    """The file with zeros for a tensor."""
+    file, data = read(path), bytearray(path.read_bytes())
+    start = len(data) - max(t.offset + t.bytes for t in file.tensors)
+    [tensor] = [t for t in file.tensors if t.name == name]
+    data[start + tensor.offset : start + tensor.offset + tensor.bytes] = bytes(tensor.bytes)
+    return bytes(data)
+
+
+def test_a_draft_model_changes_no_answer(machine, drafter):
+    """Eight streams at most in the slots, each with texts of other requests in it already."""
+    llama, _ = machine
+    scheduler = scheduler_for(llama, drafts=16, draft=True)
+    scheduler._speculation = Asking()
+    sequences = [sequence_of(case, id) for id, case in enumerate(GOLDEN["cases"][:24])]
+    run(Engine(llama, drafter), sequences, scheduler)
+    for seq, case in zip(sequences, GOLDEN["cases"], strict=False):
+        assert answer(seq) == case["continuation_ids"], case["prompt"]
+    assert 0 < scheduler.counters.accepted < scheduler.counters.drafted
+
+
+def test_a_draft_model_that_is_behind_or_interrupted_says_nothing(llama, drafter):
+    """It computes a call's worth in each step until it has caught up."""
+    [case] = [c for c in GOLDEN["cases"] if len(c["prompt_ids"]) > 20][:1]
+    seq = sequence_of(case, slot=0)
+    patient = Drafter(drafter.llama, len(seq.tokens) // 3)
+    plan = StepPlan(decodes=(Chunk(seq, len(seq.tokens) - 1, 1, asked=3),))
+    filled = [patient.fill(plan) for _ in range(5)]
+    assert [len(p.decodes[0].drafts) for p in filled[:2]] == [0, 0]
+    assert len(filled[-1].decodes[0].drafts) == filled[-1].decodes[0].rows - 1 == 3
+    drafter.llama.interrupt(True)
+    assert patient.fill(plan).decodes == (Chunk(seq, len(seq.tokens) - 1, 1),)
+    drafter.llama.interrupt(False)
+    assert [patient.fill(plan) for _ in range(5)][-1].decodes == filled[-1].decodes
+
+
+class Asking:
+    """Asks for two guesses at every other length."""
+
+    def chunks(self, decoding):
+        return tuple(
+            Chunk(seq, seq.computed, 1, asked=min(2 * (seq.generated % 2), seq.spare))
+            for seq in decoding
+        )
 
 
 class Guessing:

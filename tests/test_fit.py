@@ -115,6 +115,21 @@ def test_without_flash_attention_the_scores_of_every_head_count(
     assert logged_mib * MIB <= graph <= logged_mib * MIB + activation_bytes(small, n_ubatch) / 2
 
 
+def test_a_draft_model_takes_its_weights_and_its_cache_beside_the_other(
+    small: GgufHeader, large: GgufHeader
+) -> None:
+    setting = Setting(65, 4096, 1, "f16", 512)
+    alone, beside = Footprint(large), Footprint(large, small)
+    gpu, _ = beside.demands(setting)
+    assert gpu.weights == alone.demands(setting)[0].weights + small.weight_bytes
+    assert gpu.kv == 4096 * (262_144 + 114_688)
+    on_cpu, ram = beside.demands(replace(setting, gpu_layers=0))
+    assert on_cpu.total == 0
+    assert ram.kv == gpu.kv
+    memory = box(card(24_080))
+    assert plan(large, memory, draft=small).context < plan(large, memory).context
+
+
 def test_experts_count_as_often_as_they_are_used(small: GgufHeader) -> None:
     """45,061 floats a token, logged for 8 experts of 768 over a hidden size of 2048."""
     mixture = replace(

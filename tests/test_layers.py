@@ -16,9 +16,9 @@ LINES = [
     {"model", "sequence", "yaml_file", "gguf_format", "template", "parser", "doctor"},
     {"host_cache", "cost_model", "sampler", "wire", "config", "gguf_header"},
     {"kv_cache", "speculation", "llama", "footprint", "hub", "tuned", "trial"},
-    {"scheduler", "engine", "intake", "placement", "replica", "testbed"},
-    {"fit", "trial_worker"},
-    {"deployment", "worker"},
+    {"scheduler", "drafter", "intake", "placement", "replica", "testbed"},
+    {"fit", "engine"},
+    {"deployment", "worker", "trial_worker"},
     {"pool", "tune"},
     {"__init__"},
 ]

@@ -11,6 +11,7 @@ import msgspec
 import psutil
 import pytest
 
+from benchmarks.synthetic import PRESETS, write
 from inference import (
     BadRequest,
     Finished,
@@ -25,7 +26,10 @@ from inference import (
     Started,
     TextDelta,
     UnknownModel,
+    Wishes,
     WorkerLost,
+    load_config,
+    prepare,
 )
 
 GREEDY = Sampling(temperature=0)
@@ -157,6 +161,26 @@ async def test_requests_that_cannot_be_served_are_refused_before_they_start(pool
         await collect(pool, chat("Hello!", sampling=Sampling(logit_bias=((10**6, 1.0),))))
     for name in ("default", "qwen3-demo", None):
         assert await text_of(pool, chat("Hello!", model=name))
+
+
+async def test_a_draft_model_is_loaded_beside_the_model(pool):
+    wishes = Wishes(context=8192, slots=8, draft="qwen3-demo")
+    drafting = Pool(prepare(load_config(), "qwen3-demo", wishes, tuned=False))
+    await drafting.start()
+    await drafting.until_ready()
+    request = chat("What is the capital of France?")
+    assert await text_of(drafting, request) == await text_of(pool, request)
+    await drafting.close()
+
+
+async def test_a_draft_model_of_another_vocabulary_is_refused(deployment, tmp_path: Path):
+    write(tmp_path / "tiny.gguf", PRESETS["tiny"], seed=0)
+    engine = msgspec.structs.replace(deployment.engine, draft=str(tmp_path / "tiny.gguf"))
+    pool = Pool(replace(deployment, engine=engine))
+    await pool.start()
+    with pytest.raises(NotReady, match="vocabularies differ"):
+        await pool.until_ready()
+    await pool.close()
 
 
 async def test_a_model_that_cannot_be_loaded_says_why(deployment, tmp_path: Path):

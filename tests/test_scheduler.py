@@ -33,13 +33,14 @@ def machine(slots: int, layout: str = "unified", cells: int = 10_000, batch: int
     seconds = kwargs.pop("seconds", lambda rows: 0.001 * (1 + rows))
     following = kwargs.pop("following", next_token)
     unified, host = layout == "unified", kwargs.pop("host", 0)
+    cost = CostModel(draft=kwargs.pop("draft", False))
     cache = UnifiedCache(slots, cells, host) if unified else StreamCache(slots, 128, host)
     engine = FakeEngine(slots, cells if unified else None, seconds, following)
-    return Scheduler(cache, CostModel(), batch, **kwargs), engine
+    return Scheduler(cache, cost, batch, **kwargs), engine
 
 
 def step(scheduler: Scheduler, engine: FakeEngine, now: float = 0.0):
-    plan = scheduler.plan(now)
+    plan = engine.draft(scheduler.plan(now))
     progress = scheduler.commit(plan, engine.step(plan), now)
     assert scheduler.cells == engine.used
     assert scheduler._cache._host._keys.keys() == engine.host.keys()
@@ -120,7 +121,11 @@ arrivals = st.fixed_dictionaries(
     LAYOUTS,
     st.sampled_from([45, 60, 120]),
     st.fixed_dictionaries(
-        {"host": st.sampled_from([0, 40, 90]), "drafts": st.sampled_from([0, 4])}
+        {
+            "host": st.sampled_from([0, 40, 90]),
+            "drafts": st.sampled_from([0, 4]),
+            "draft": st.booleans(),
+        }
     ),
 )
 def test_whatever_comes_and_goes_everybody_ends_once_as_if_alone(
@@ -393,6 +398,28 @@ def test_nobody_waits_for_more_than_one_prefix_to_be_saved(layout):
     assert engine.host
 
 
+@pytest.mark.parametrize("layout", ["streams", "unified"])
+def test_what_has_to_leave_next_is_saved_while_nobody_waits(layout):
+    scheduler, engine = machine(2, layout, cells=70, host=1000)
+    scheduler.add([make_sequence(i, [i] * 30, 2) for i in (1, 2)])
+    finish(scheduler, engine)
+    assert scheduler.restless and not engine.host
+    step(scheduler, engine)
+    assert engine.host and not scheduler.restless
+    scheduler.add([make_sequence(3, [3] * 30, 2)])
+    plan, _ = step(scheduler, engine)
+    assert plan.prefills and not any(isinstance(move, Save) for move in plan.moves)
+
+
+def test_an_answer_alone_is_not_saved():
+    """It is given up for another answer to the same question."""
+    scheduler, engine = machine(1, "streams", host=1000, following=lambda tokens: len(tokens) % 7)
+    for prompt in ([1] * 20, [1] * 20, [1] * 20 + [2] * 5):
+        scheduler.add([make_sequence(1, prompt, 20)])
+        finish(scheduler, engine)
+    assert not engine.host
+
+
 def test_a_deadline_ends_a_request_wherever_it_is():
     scheduler, engine = machine(1)
     running, waiting = (make_sequence(i, [i, i], 99, deadline=5.0) for i in (1, 2))
@@ -428,8 +455,19 @@ def test_a_text_that_repeats_is_guessed_and_is_the_same():
     assert drafted[1] < plain[1] / 2
 
 
-def test_who_does_not_want_guesses_gets_none():
-    scheduler, engine = machine(1, drafts=15, following=lambda _: 5)
+def test_a_draft_model_guesses_what_was_never_said_before():
+    scheduler, engine = machine(
+        1, drafts=15, draft=True, seconds=lambda rows: 0.1 + 0.001 * rows if rows else 0.0
+    )
+    engine._guesses = lambda chunk: tuple(expected(chunk.seq.tokens, chunk.asked))[-chunk.asked :]
+    scheduler.add([seq := make_sequence(1, [7], 60, ignore_eos=True)])
+    finish(scheduler, engine)
+    assert scheduler.counters.accepted > len(seq.tokens) / 2
+
+
+@pytest.mark.parametrize("draft", [False, True])
+def test_who_does_not_want_guesses_gets_none(draft):
+    scheduler, engine = machine(1, drafts=15, following=lambda _: 5, draft=draft)
     scheduler.add([make_sequence(1, [5] * 10, 20, speculate=False)])
     finish(scheduler, engine)
     assert scheduler.counters.drafted == 0
