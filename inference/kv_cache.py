@@ -17,6 +17,7 @@ from inference.sequence import Copy, Forget, Keep, Move, Restore, Save, Sequence
 IDS = 256  # sequence ids that llama.cpp's memory knows, LLAMA_MAX_SEQ
 WORTH_SHARING = 16  # tokens; for less nobody waits until another has computed them
 WORTH_A_COPY = 32  # tokens; fewer are computed sooner than they are copied
+READY = 0.75  # share of the slots that should be free to take, with nothing in them to be saved
 CELLS_A_STEP = 256  # as many cells are copied about as fast as all weights are read
 
 
@@ -31,7 +32,7 @@ class KvCache(ABC):
         self.slots = slots
         self.tree = PrefixTree()
         self.moves: list[Move] = []
-        self._abandoned: set[int] = set()  # ids of which the client hung up
+        self._ready: set[int] = set()  # ids of which nothing has to be saved any more
         self._idle = dict.fromkeys(range(slots))  # insertion order: least recently used first
 
     @property
@@ -78,7 +79,7 @@ class KvCache(ABC):
         seq.computed += count
 
     def _keep(self, id: int, length: int) -> None:
-        self._abandoned.discard(id)
+        self._ready.discard(id)
         self.tree.trim(id, length)
         self.moves.append(Keep(id, length))
 
@@ -100,22 +101,24 @@ class KvCache(ABC):
     @property
     def restless(self) -> bool:
         """Whether what has to leave next should be saved before."""
-        return self._victim is not None and self._unsaved(self._victim)
+        victim = self._victim
+        return victim is not None and self._unsaved(victim)
 
     def rest(self) -> None:
         """Nobody waits for anything: the time to save what has to leave next."""
-        if self.restless:
-            self._spill(self._victim)
+        victim = self._victim
+        if victim is not None:
+            self._spill(victim)
 
     @property
     @abstractmethod
     def _victim(self) -> int | None:
-        """What has to leave for the next prompt, if anything."""
+        """What had better be saved next, if anything."""
 
     def _unsaved(self, id: int) -> bool:
         """Whether what `id` holds is worth a place in host memory, and has none."""
         length = self.tree.length(id)
-        if id in self._abandoned or not WORTH_A_COPY <= length <= self._host.cells:
+        if id in self._ready or not WORTH_A_COPY <= length <= self._host.cells:
             return False
         return self._host.match(*self.tree.read(id))[1] < length
 
@@ -127,6 +130,7 @@ class KvCache(ABC):
             key, forgotten = self._host.add(*self.tree.read(id))
             self.moves += map(Forget, forgotten)
             self.moves += self._saving(id, key)
+            self._ready.add(id)
 
     @abstractmethod
     def _saving(self, id: int, key: int) -> tuple[Move, ...]:
@@ -202,7 +206,7 @@ class UnifiedCache(KvCache):
             self._copy(seq.slot, id, length)
             self._keep(seq.slot, 0)
             if abandoned:
-                self._abandoned.add(id)
+                self._ready.add(id)
         self._idle[seq.slot] = None
         seq.slot = -1
 
@@ -268,7 +272,7 @@ class StreamCache(KvCache):
     def release(self, seq: Sequence, *, abandoned: bool = False) -> None:
         self._asked[seq.slot] = min(seq.prompt_len, seq.computed)
         if abandoned:
-            self._abandoned.add(seq.slot)
+            self._ready.add(seq.slot)
         self._idle[seq.slot] = None
         seq.slot = -1
 
@@ -301,10 +305,10 @@ class StreamCache(KvCache):
 
     def _expendable(self, among: Container[int] = range(IDS)) -> int:
         """An empty idle slot, the lowest, for llama.cpp wants slots in use side by side; else
-        the one used longest ago."""
+        the one used longest ago of those that are ready, or of all."""
         idle = [slot for slot in self._idle if slot in among]
         empty = [slot for slot in idle if not self.tree.length(slot)]
-        return min(empty) if empty else idle[0]
+        return min(empty) if empty else next((s for s in idle if s in self._ready), idle[0])
 
     def _to_be_copied(self) -> set[int]:
         """Slots that must not be written yet: llama.cpp copies streams at the next decode."""
@@ -312,9 +316,9 @@ class StreamCache(KvCache):
 
     @property
     def _victim(self) -> int | None:
-        """What is in the slot to be taken next."""
-        slot = self._expendable() if self._idle else None
-        return slot if slot is not None and self.tree.length(slot) else None
+        """What is in the slot used longest ago, until enough can be taken without a delay."""
+        unsaved = [slot for slot in self._idle if self._unsaved(slot)]
+        return unsaved[0] if len(self._idle) - len(unsaved) < READY * self.slots else None
 
     def _empty(self, slot: int) -> None:
         self._spill(slot)
