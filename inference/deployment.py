@@ -70,20 +70,8 @@ def prepare(
         draft=str(draft.path.absolute()) if draft else "",
     )
     subject = identify(engine, planned.gpu.name if planned.gpu else "", threads, wishes.kv_layout)
-    deployment = _for_cpu(Deployment(model, planned, engine, header, draft, memory, subject))
+    deployment = Deployment(model, planned, engine, header, draft, memory, subject)
     return _tuned(deployment, name or model.name) if tuned else deployment
-
-
-def _for_cpu(deployment: Deployment) -> Deployment:
-    """On a CPU flash attention saves memory, not time: deep in a text it takes a third longer for
-    an answer and twice as long for a small chunk (docs/benchmarks.md)."""
-    engine = structs.replace(deployment.engine, flash_attention=False)
-    if engine.gpu_layers or engine.kv_type != "f16":
-        return deployment
-    try:
-        return replace(deployment, plan=_plan_with(deployment, engine), engine=engine)
-    except DoesNotFit:
-        return deployment
 
 
 def fits(deployment: Deployment, engine: EngineConfig) -> bool:

@@ -51,18 +51,6 @@ def known(choice: Choice = CHOICE) -> Result:
     return result
 
 
-def test_a_cpu_goes_without_flash_attention_where_there_is_memory_for_that(monkeypatch):
-    made = ready(tuned=False)
-    assert made.engine.flash_attention is False
-    just_enough = made.plan.in_ram.total - made.plan.in_ram.compute // 4
-    monkeypatch.setattr(deployment, "read_memory", lambda: Memory(16 << 30, just_enough))
-    assert ready(tuned=False).engine.flash_attention is None
-    quantised = Wishes(context=2048, slots=2, kv_type="q8_0")
-    monkeypatch.undo()
-    made = prepare(load_config(), "qwen3-demo", quantised, tuned=False)
-    assert made.engine.flash_attention is None
-
-
 def test_a_result_is_remembered_for_its_subject_only(cache):
     result = known()
     assert recall(result.subject) == result
