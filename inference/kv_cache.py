@@ -17,18 +17,20 @@ from inference.sequence import Copy, Forget, Keep, Move, Restore, Save, Sequence
 IDS = 256  # sequence ids that llama.cpp's memory knows, LLAMA_MAX_SEQ
 WORTH_SHARING = 16  # tokens; for less nobody waits until another has computed them
 WORTH_A_COPY = 32  # tokens; fewer are computed sooner than they are copied
+DEEP = 256  # tokens, from which on attention counts
 READY = 0.75  # share of the slots that should be free to take, with nothing in them to be saved
 CELLS_A_STEP = 256  # as many cells are copied about as fast as all weights are read
 
 
 class KvCache(ABC):
     """`moves` are what llama.cpp has to do before the next batch, in order; `host` cells are
-    there for prefixes that have to leave."""
+    there for prefixes that have to leave. Attention takes `tile` tokens at once."""
 
     worth: int  # tokens of a prefix that are worth waiting for
 
-    def __init__(self, slots: int, host: int = 0) -> None:
+    def __init__(self, slots: int, host: int = 0, tile: int = 1) -> None:
         self._host = HostCache(host)
+        self._tile = tile
         self.slots = slots
         self.tree = PrefixTree()
         self.moves: list[Move] = []
@@ -65,13 +67,20 @@ class KvCache(ABC):
         not enough."""
 
     @abstractmethod
-    def release(self, seq: Sequence, *, abandoned: bool = False) -> None:
-        """Take back the slot of `seq`; what it computed stays as cache, but if it was `abandoned`
-        nobody is made to wait until that is saved."""
+    def release(self, seq: Sequence) -> None:
+        """Take back the slot of `seq`; what it computed stays as cache, but if its client gave it
+        up nobody is made to wait until that is saved."""
 
     def prefix(self, seq: Sequence) -> tuple[int, int]:
-        """`(id, length)` of the longest prefix of `seq` that is there."""
-        return self.tree.match(seq.tokens[:-1], seq.salt)
+        """`(id, length)` of the longest prefix of `seq` that is there and worth using."""
+        id, length = self.tree.match(seq.tokens[:-1], seq.salt)
+        return id, self._worth_using(seq, length)
+
+    def _worth_using(self, seq: Sequence, length: int) -> int:
+        """A little less of a long prefix, where the rest then fills a tile: most of one takes
+        longer than a whole."""
+        short = self._tile - (len(seq.tokens) - length)
+        return length - short if 0 < short <= self._tile // 4 and length >= DEEP else length
 
     def extend(self, seq: Sequence, count: int) -> None:
         """The next `count` tokens of `seq` were computed."""
@@ -86,6 +95,7 @@ class KvCache(ABC):
     def _stored(self, seq: Sequence) -> tuple[int, int]:
         """`(key, length)` of what host memory has of `seq`, if that is worth fetching."""
         key, length = self._host.match(seq.tokens[:-1], seq.salt)
+        length = self._worth_using(seq, length)
         return (key, length) if length >= self.prefix(seq)[1] + WORTH_A_COPY else (-1, 0)
 
     def _restore(self, key: int, seq: Sequence, slot: int, length: int) -> None:
@@ -145,8 +155,8 @@ class UnifiedCache(KvCache):
     """One pool of `cells`. Slots run; the id after them is for moments; those above hold parked
     prefixes, which llama.cpp can copy but neither run nor save."""
 
-    def __init__(self, slots: int, cells: int, host: int = 0) -> None:
-        super().__init__(slots, host)
+    def __init__(self, slots: int, cells: int, host: int = 0, tile: int = 1) -> None:
+        super().__init__(slots, host, tile)
         self.worth = WORTH_SHARING
         self._cells = cells
         self._free = list(range(slots + 1, IDS))
@@ -195,7 +205,7 @@ class UnifiedCache(KvCache):
         """The prefix that nobody used for longest, once there is little room."""
         return next(iter(self._parked), None) if 4 * self.tree.size > 3 * self._cells else None
 
-    def release(self, seq: Sequence, *, abandoned: bool = False) -> None:
+    def release(self, seq: Sequence) -> None:
         for id in self.tree.ancestors(seq.slot) & self._parked.keys():
             self._drop(id)
         if length := self.tree.length(seq.slot):
@@ -205,7 +215,7 @@ class UnifiedCache(KvCache):
             self._parked[id] = None
             self._copy(seq.slot, id, length)
             self._keep(seq.slot, 0)
-            if abandoned:
+            if seq.abandoned:
                 self._ready.add(id)
         self._idle[seq.slot] = None
         seq.slot = -1
@@ -228,8 +238,8 @@ class UnifiedCache(KvCache):
 class StreamCache(KvCache):
     """A stream of `share` cells for each slot, as many as one request may use."""
 
-    def __init__(self, slots: int, share: int, host: int = 0) -> None:
-        super().__init__(slots, host)
+    def __init__(self, slots: int, share: int, host: int = 0, tile: int = 1) -> None:
+        super().__init__(slots, host, tile)
         self.worth = max(WORTH_A_COPY, share // 64)  # a copy is one of the whole stream
         self._patience = share // CELLS_A_STEP
         self._apart = 0  # steps in which slots in use were not side by side
@@ -269,9 +279,9 @@ class StreamCache(KvCache):
         self._idle[last.slot] = None
         last.slot = gap
 
-    def release(self, seq: Sequence, *, abandoned: bool = False) -> None:
+    def release(self, seq: Sequence) -> None:
         self._asked[seq.slot] = min(seq.prompt_len, seq.computed)
-        if abandoned:
+        if seq.abandoned:
             self._ready.add(seq.slot)
         self._idle[seq.slot] = None
         seq.slot = -1

@@ -87,7 +87,8 @@ class Scheduler:
     def cancel(self, id: int) -> None:
         """Forget every sequence of request `id`; what it computed stays as cache."""
         for seq in [seq for seq in self.waiting + self.running if seq.id == id]:
-            self._retire(seq, abandoned=True)
+            seq.abandoned = True
+            self._retire(seq)
 
     def plan(self, now: float) -> StepPlan:
         if self.idle:
@@ -228,13 +229,13 @@ class Scheduler:
                 return Progress(seq, shown, "stop" if stopped else "length")
         return Progress(seq, shown)
 
-    def _retire(self, seq: Sequence, *, abandoned: bool = False) -> None:
+    def _retire(self, seq: Sequence) -> None:
         if seq.slot >= 0:
-            self._stop(seq, abandoned=abandoned)
+            self._stop(seq)
         else:
             self.waiting.remove(seq)
 
-    def _stop(self, seq: Sequence, *, abandoned: bool = False) -> None:
+    def _stop(self, seq: Sequence) -> None:
         self.running.remove(seq)
-        self._cache.release(seq, abandoned=abandoned)
+        self._cache.release(seq)
         seq.computed = 0

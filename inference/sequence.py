@@ -57,8 +57,9 @@ class Sequence:
     `limit` is the length at which it ends; `slot` is the llama.cpp sequence id it runs in, -1
     while it waits. Only sequences of the same `salt` share cells. Higher `priority` goes first;
     at `deadline` it ends unfinished. `history` and `trust` tell how often guesses were right, its
-    own and the draft model's. While it waits for a prefix, `leader` says who computes it, up
-    to which length. Times are seconds on the worker's monotonic clock.
+    own and the draft model's; `abandoned` that its client hung up. While it waits for a prefix,
+    `leader` says who computes it, up to which length. Times are seconds on the worker's
+    monotonic clock.
     """
 
     id: int
@@ -82,6 +83,7 @@ class Sequence:
     computed: int = 0
     rank: float = 0.0
     leader: "tuple[Sequence, int] | None" = None
+    abandoned: bool = False
     admitted: float = -1.0
     first_token: float = 0.0
 

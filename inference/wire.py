@@ -59,6 +59,11 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
         return self.context if self.unified else self.context // self.slots
 
     @property
+    def tiled(self) -> bool:
+        """Whether attention takes tokens by the tile, as flash attention does on a CPU."""
+        return self.flash_attention is not False and not self.gpu_layers
+
+    @property
     def for_draft(self) -> "EngineConfig":
         """The draft model's settings: it is on the GPU as a whole, if any layer of this one is."""
         layers = _ALL_LAYERS if self.gpu_layers else 0

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import asdict
 
-from inference.cost_model import CostModel, reach
+from inference.cost_model import TILE, CostModel, reach
 from inference.drafter import Drafter
 from inference.engine import Engine
 from inference.intake import Intake
@@ -212,10 +212,11 @@ def load(config: EngineConfig) -> tuple[Llama, Engine, Scheduler]:
     cost = CostModel(draft=bool(config.draft))
     prove(engine, llama, cost, config.drafts)
     host = config.host_cells if copying_pays(llama, cost) else 0
+    tile = TILE if config.tiled else 1
     if config.unified:
-        cache: KvCache = UnifiedCache(config.slots, config.context, host)
+        cache: KvCache = UnifiedCache(config.slots, config.context, host, tile)
     else:
-        cache = StreamCache(config.slots, config.request_context, host)
+        cache = StreamCache(config.slots, config.request_context, host, tile)
     target = config.itl_target_ms / 1000 if config.itl_target_ms else None
     return llama, engine, Scheduler(cache, cost, config.batch, target, config.drafts)
 

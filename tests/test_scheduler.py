@@ -34,7 +34,10 @@ def machine(slots: int, layout: str = "unified", cells: int = 10_000, batch: int
     following = kwargs.pop("following", next_token)
     unified, host = layout == "unified", kwargs.pop("host", 0)
     cost = CostModel(draft=kwargs.pop("draft", False))
-    cache = UnifiedCache(slots, cells, host) if unified else StreamCache(slots, 128, host)
+    share, tile = kwargs.pop("share", 128), kwargs.pop("tile", 1)
+    cache = (
+        UnifiedCache(slots, cells, host, tile) if unified else StreamCache(slots, share, host, tile)
+    )
     engine = FakeEngine(slots, cells if unified else None, seconds, following)
     return Scheduler(cache, cost, batch, **kwargs), engine
 
@@ -411,6 +414,17 @@ def test_what_has_to_leave_next_is_saved_while_nobody_waits(layout):
     scheduler.add([make_sequence(3, [3] * 30, 2)])
     plan, _ = step(scheduler, engine)
     assert plan.prefills and not any(isinstance(move, Save) for move in plan.moves)
+
+
+@pytest.mark.parametrize("layout", ["streams", "unified"])
+@pytest.mark.parametrize(("rest", "computed"), [(64, 64), (60, 64), (48, 64), (47, 47), (70, 70)])
+def test_a_rest_that_nearly_fills_a_tile_fills_it(layout, rest, computed):
+    scheduler, engine = machine(2, layout, cells=800, batch=512, share=800, tile=64)
+    system = [1, 2, 3] * 100
+    for id, tail in enumerate(([4] * 70, [5] * rest)):
+        scheduler.add([seq := make_sequence(id, system + tail, 1)])
+        finish(scheduler, engine)
+    assert seq.prompt_len - seq.cached == computed
 
 
 def test_an_answer_alone_is_not_saved():
