@@ -32,6 +32,7 @@ from inference.worker import load
 PROMPT, ANSWER = 128, 48  # tokens; the answer's are decode steps
 _CELLS: Final = 256  # for each sequence
 _BATCHES: Final = (1, 8, 32)
+_PATIENT: Final = 60_000.0  # milliseconds a step may take
 _GREEDY: Final = SamplingParams(temperature=0)
 # llama.py sets them for a worker; llama.cpp's own tool shall run as it comes.
 _OURS: Final = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
@@ -120,9 +121,11 @@ def theirs(config: EngineConfig, tool: Path) -> Figures:
 
 
 def _config(model: str, batch: int, threads: int | None) -> EngineConfig:
-    """As served, but without guessing: random weights repeat themselves."""
+    """As served, but without guessing, for random weights repeat themselves, and with prompts as
+    fast as they go, for llama-batched-bench computes them before anything else."""
     wishes = Wishes(context=batch * _CELLS, slots=batch)
-    return msgspec.structs.replace(prepare(load_config(), model, wishes, threads).engine, drafts=0)
+    engine = prepare(load_config(), model, wishes, threads).engine
+    return msgspec.structs.replace(engine, drafts=0, itl_target_ms=_PATIENT)
 
 
 if __name__ == "__main__":
