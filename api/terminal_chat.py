@@ -6,6 +6,7 @@ beside it and can be stopped alone. Knows how to ask and to print, not how to se
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from concurrent.futures import wait
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 from uuid import uuid4
@@ -28,6 +29,7 @@ Piece = TextDelta | ReasoningDelta
 Ask = Callable[[tuple[Message, ...], bool | None], AsyncGenerator[Piece, None]]
 # A model's text is not trusted to steer the terminal.
 _NO_CONTROLS = dict.fromkeys({*range(32), *range(127, 160)} - {ord("\t"), ord("\n")})
+_TURN = 0.1  # seconds
 _COMMANDS = "/exit ends, /clear forgets, /think on|off switches thinking, Ctrl-C stops an answer"
 
 
@@ -64,6 +66,8 @@ def _answer(
     answer = portal.start_task_soon(conversation.say, line, scope)
     try:
         try:
+            while not wait([answer], _TURN).done:
+                pass  # a Ctrl-C right before a wait without end would go unnoticed
             answer.result()
         except KeyboardInterrupt:
             portal.call(scope.cancel)

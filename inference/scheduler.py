@@ -22,6 +22,7 @@ SHORT_FIRST = 2.0  # seconds of waiting that a second of a prompt's own work is 
 HEADROOM = 64  # tokens of answer that must fit beside a prompt before it is admitted
 FAIR = 0.8  # share of a step that goes to prompts, where no target was asked for
 LONGEST_STEP = 0.8  # seconds, where no target was asked for
+CROWD = 3  # times its decodes a step gives to prompts, where that alone is longer
 
 
 @dataclass(slots=True)
@@ -199,7 +200,7 @@ class Scheduler:
         if self._itl_target:
             return self._itl_target - decode
         fair = self._cost.fair(decode, self._batch, FAIR)
-        return min(fair, max(LONGEST_STEP - decode, decode))
+        return min(fair, max(LONGEST_STEP - decode, CROWD * decode))
 
     def _preempt(self) -> None:
         """The youngest of the lowest priority gives its cells up and is computed again later."""
