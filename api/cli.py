@@ -162,12 +162,18 @@ def tune_model(  # noqa: PLR0913 - typer wants one parameter per option
     gpu_layers: GpuLayers = None,
     kv_type: KvType = None,
     kv_layout: KvLayout = None,
+    draft: Draft = None,
     budget: Annotated[int, typer.Option(min=1, help="Seconds, once the model is loaded.")] = 50,
     config_file: ConfigFile = None,
 ) -> None:
     """Measure which settings are fastest here; `serve` with the same options uses them."""
     wishes = Wishes(
-        context=context, slots=slots, kv_type=kv_type, gpu_layers=gpu_layers, kv_layout=kv_layout
+        context=context,
+        slots=slots,
+        kv_type=kv_type,
+        gpu_layers=gpu_layers,
+        kv_layout=kv_layout,
+        draft=draft,
     )
     deployment = prepare(load_config(config_file), model, wishes, threads, tuned=False)
     with Progress(*_TUNING, console=console) as progress:

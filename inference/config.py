@@ -62,6 +62,7 @@ _Natural = Annotated[int | None, Field(ge=0), WrapValidator(_or_auto)]
 _Milliseconds = Annotated[float | None, Field(gt=0), WrapValidator(_or_auto)]
 _KvType = Annotated[Literal["f16", "q8_0"] | None, WrapValidator(_or_auto)]
 _KvLayout = Annotated[Literal["streams", "unified"] | None, WrapValidator(_or_auto)]
+_Draft = Annotated[str | None, WrapValidator(_or_auto)]
 _Path = Annotated[Path, BeforeValidator(_beside_the_file)]
 _Repo = Annotated[str, _shaped(r"[\w.-]+/[\w.-]+", "OWNER/NAME")]
 _Sha256 = Annotated[str, _shaped(r"[0-9a-f]{64}", "64 lower-case hex digits")]
@@ -119,7 +120,7 @@ class Settings(_Section):
     gpu_layers: _Natural = None
     itl_target_ms: _Milliseconds = None
     speculation: bool = True
-    draft: str | None = None
+    draft: _Draft = None
     host_cache_mib: _Natural = None
     thinking: bool = True
     sampling: SamplingModes = SamplingModes()

@@ -7,7 +7,7 @@ Knows no clock: seconds are handed in.
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -78,7 +78,7 @@ class CostModel:
         self.decode.observe(*load(plan.decodes), result.decode_seconds)
         self.prefill.observe(*load(plan.prefills), result.prefill_seconds)
         if self.draft:
-            self.draft.observe(*calling(plan.asked), plan.draft_seconds)
+            self.draft.observe(*draft_load(plan.asked), plan.draft_seconds)
 
     def chunk(self, start: int, pending: int, most: int, room: float) -> int:
         """How many of `pending` prompt tokens from position `start` on, at most `most`, take at
@@ -109,12 +109,12 @@ def reach(start: int, count: int) -> int:
     return count * start + count * (count + 1) // 2
 
 
-def calling(asked: Sequence[Chunk]) -> tuple[int, int]:
-    """`(rows, reach)` of a call of the draft model that makes a guess for each chunk."""
-    return len(asked), sum(chunk.start for chunk in asked)
-
-
 def load(chunks: Iterable[Chunk]) -> tuple[int, int]:
     """`(rows, reach)` of a call."""
     chunks = tuple(chunks)
     return sum(c.rows for c in chunks), sum(reach(c.start, c.rows) for c in chunks)
+
+
+def draft_load(asked: Iterable[Chunk]) -> tuple[int, int]:
+    """`(rows, reach)` of a call of the draft model: a guess for each chunk."""
+    return load(Chunk(chunk.seq, chunk.start, 1) for chunk in asked)

@@ -30,13 +30,12 @@ class Demand:
     def total(self) -> int:
         return self.weights + self.kv + self.compute + self.overhead
 
-    def and_a_model(self, other: "Demand") -> "Demand":
-        """Another model in the same process: what is kept free is kept once."""
+    def __add__(self, other: "Demand") -> "Demand":
         return Demand(
             weights=self.weights + other.weights,
             kv=self.kv + other.kv,
             compute=self.compute + other.compute,
-            overhead=self.overhead,
+            overhead=self.overhead + other.overhead,
         )
 
 
@@ -82,13 +81,15 @@ class Footprint:
     def demands(self, setting: Setting) -> tuple[Demand, Demand]:
         """What `setting` takes of the GPU and of RAM. A full offload leaves the embedding there."""
         gpu, ram = self._own(setting)
-        if not self.draft:
-            return gpu, ram
-        layers = self.draft.header.layers + 1 if setting.gpu_layers else 0
-        draft_gpu, draft_ram = self.draft.demands(replace(setting, gpu_layers=layers))
-        return gpu.and_a_model(draft_gpu), ram.and_a_model(draft_ram)
+        if self.draft:
+            layers = self.draft.header.layers + 1 if setting.gpu_layers else 0
+            draft_gpu, draft_ram = self.draft._own(replace(setting, gpu_layers=layers))
+            gpu, ram = gpu + draft_gpu, ram + draft_ram
+        kept = Demand(overhead=GPU_OVERHEAD if setting.gpu_layers else 0)
+        return gpu + kept, ram + Demand(overhead=RAM_OVERHEAD)
 
     def _own(self, setting: Setting) -> tuple[Demand, Demand]:
+        """Without what is kept free, which models in one process share."""
         in_ram = self.header.layers - max(0, setting.gpu_layers - 1)
         kv = -(-self.header.kv_bytes_per_token(setting.kv_type) // self.header.layers)
         kv *= setting.context
@@ -100,7 +101,7 @@ class Footprint:
             weights=self.embedding + repacked,
             kv=kv * in_ram,
             compute=logits + graph * (in_ram > 0),
-            overhead=RAM_OVERHEAD + round(repacked * REPACKED),
+            overhead=round(repacked * REPACKED),
         )
         if not setting.gpu_layers:
             return Demand(), ram
@@ -109,7 +110,6 @@ class Footprint:
             weights=sum(self.blocks[in_ram:]) + self.output,
             kv=kv * (self.header.layers - in_ram),
             compute=graph + 2 * self.largest * (in_ram > 0),
-            overhead=GPU_OVERHEAD,
         )
         return gpu, ram
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 NGRAM = 3  # tokens that must have stood together before
 HOPE = 0.5  # the share of guesses thought right before any was checked
 STEP = 0.2  # how far a guess that was right or wrong moves that share
-FORGET = 0.01  # how far it comes back to HOPE in a step without any
+FADE = 0.01  # how far it comes back to HOPE in a step without any
 _WIDTH = array("i").itemsize  # bytes of a token
 
 
@@ -30,7 +30,7 @@ class Rate:
 
     def fade(self) -> None:
         """Nothing was guessed: what is not tried for a while deserves another try."""
-        self.value += FORGET * (HOPE - self.value)
+        self.value += FADE * (HOPE - self.value)
 
 
 @dataclass(slots=True)

@@ -110,12 +110,11 @@ class KvCache(ABC):
 
     @property
     def restless(self) -> bool:
-        """Whether what has to leave next should be saved before."""
-        victim = self._victim
-        return victim is not None and self._unsaved(victim)
+        """Whether something should be saved while nobody waits for anything."""
+        return self._victim is not None
 
     def rest(self) -> None:
-        """Nobody waits for anything: the time to save what has to leave next."""
+        """Save it: one prefix a call."""
         victim = self._victim
         if victim is not None:
             self._spill(victim)
@@ -123,7 +122,7 @@ class KvCache(ABC):
     @property
     @abstractmethod
     def _victim(self) -> int | None:
-        """What had better be saved next, if anything."""
+        """What should be saved before it has to leave, if anything."""
 
     def _unsaved(self, id: int) -> bool:
         """Whether what `id` holds is worth a place in host memory, and has none."""
@@ -203,7 +202,9 @@ class UnifiedCache(KvCache):
     @property
     def _victim(self) -> int | None:
         """The prefix that nobody used for longest, once there is little room."""
-        return next(iter(self._parked), None) if 4 * self.tree.size > 3 * self._cells else None
+        oldest = next(iter(self._parked), None)
+        crowded = 4 * self.tree.size > 3 * self._cells
+        return oldest if crowded and oldest is not None and self._unsaved(oldest) else None
 
     def release(self, seq: Sequence) -> None:
         for id in self.tree.ancestors(seq.slot) & self._parked.keys():
@@ -326,7 +327,7 @@ class StreamCache(KvCache):
 
     @property
     def _victim(self) -> int | None:
-        """What is in the slot used longest ago, until enough can be taken without a delay."""
+        """The slot used longest ago that is not saved, until enough are free to take."""
         unsaved = [slot for slot in self._idle if self._unsaved(slot)]
         return unsaved[0] if len(self._idle) - len(unsaved) < READY * self.slots else None
 

@@ -8,7 +8,7 @@ model and no clock.
 
 from dataclasses import replace
 
-from inference.cost_model import CostModel, calling, load
+from inference.cost_model import CostModel, draft_load, load
 from inference.sequence import Chunk, Sequence
 
 SIZES = (3, 7, 15)  # drafts of a sequence that are considered
@@ -59,7 +59,7 @@ class Speculation:
         asked = [chunk for chunk in chunks if chunk.asked]
         if self._cost.draft and asked:
             calls = max(chunk.asked for chunk in asked)
-            seconds += calls * self._cost.draft.predict(*calling(asked))
+            seconds += calls * self._cost.draft.predict(*draft_load(asked))
         return sum(1 + _expected(chunk) for chunk in chunks) / seconds
 
 

@@ -101,6 +101,7 @@ def test_every_key_arrives(tmp_path: Path) -> None:
     assert (model.context, model.slots, model.kv_type) == (4096, 4, "q8_0")
     assert (model.threads, model.gpu_layers, model.thinking) == (2, 0, True)
     assert model.draft == "two"
+    assert load(tmp_path, EVERY_KEY.replace("draft: two", "draft: auto")).find("one").draft is None
     assert model.sampling.thinking == Sampling(temperature=0.5, top_k=5, top_p=0.5, min_p=0.1)
     assert model.sampling.plain == Sampling(
         repeat_penalty=1.1, presence_penalty=1, frequency_penalty=-1

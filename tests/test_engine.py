@@ -163,7 +163,7 @@ def test_a_draft_model_changes_no_answer(machine, drafter):
 
 def test_a_draft_model_that_is_behind_or_interrupted_says_nothing(llama, drafter):
     """It computes a call's worth in each step until it has caught up."""
-    [case] = [c for c in GOLDEN["cases"] if len(c["prompt_ids"]) > 20][:1]
+    case = next(c for c in GOLDEN["cases"] if len(c["prompt_ids"]) > 20)
     seq = sequence_of(case, slot=0)
     patient = Drafter(drafter.llama, len(seq.tokens) // 3)
     plan = StepPlan(decodes=(Chunk(seq, len(seq.tokens) - 1, 1, asked=3),))

@@ -24,6 +24,11 @@ def short_prefixes_are_worth_a_copy():
 LAYOUTS = st.sampled_from(["unified", "streams"])
 
 
+def cheap_rows(rows: int) -> float:
+    """Seconds of a call on a box where guessing pays."""
+    return 0.1 + 0.0001 * rows if rows else 0.0
+
+
 def make_sequence(id: int, prompt: list[int], answer: int = 8, **kwargs) -> Sequence:
     return Sequence(id=id, tokens=list(prompt), limit=len(prompt) + answer, **kwargs)
 
@@ -80,14 +85,19 @@ prompts = st.lists(st.integers(1, 3), min_size=1, max_size=30)
     st.integers(1, 4),
     LAYOUTS,
     st.sampled_from([42, 64, 200]),
-    st.sampled_from([0, 8]),
-    st.sampled_from([0, 50, 500]),
+    st.fixed_dictionaries(
+        {
+            "drafts": st.sampled_from([0, 24]),
+            "draft": st.booleans(),
+            "host": st.sampled_from([0, 50, 500]),
+        }
+    ),
 )
 def test_every_sequence_ends_once_with_the_tokens_of_an_undisturbed_run(
-    requests, slots, layout, cells, drafts, host
+    requests, slots, layout, cells, kwargs
 ):
     """Also where it was preempted, forked from another, spilled, or ran on guesses."""
-    scheduler, engine = machine(slots, layout, cells, drafts=drafts, host=host)
+    scheduler, engine = machine(slots, layout, cells, seconds=cheap_rows, **kwargs)
     sequences = [make_sequence(i, p, answer) for i, (p, answer) in enumerate(requests)]
     scheduler.add(sequences)
     ends = finish(scheduler, engine)
@@ -126,7 +136,7 @@ arrivals = st.fixed_dictionaries(
     st.fixed_dictionaries(
         {
             "host": st.sampled_from([0, 40, 90]),
-            "drafts": st.sampled_from([0, 4]),
+            "drafts": st.sampled_from([0, 24]),
             "draft": st.booleans(),
         }
     ),
@@ -135,7 +145,7 @@ def test_whatever_comes_and_goes_everybody_ends_once_as_if_alone(
     arriving, aborted, slots, layout, cells, kwargs
 ):
     """Arrivals, hang-ups, deadlines and interrupted steps at any time."""
-    scheduler, engine = machine(slots, layout, cells, batch=16, **kwargs)
+    scheduler, engine = machine(slots, layout, cells, batch=16, seconds=cheap_rows, **kwargs)
     sequences = {}
     ends: dict[int, list] = {}
     now = 0
@@ -155,7 +165,7 @@ def test_whatever_comes_and_goes_everybody_ends_once_as_if_alone(
             if a["cancelled"] is not None and a["step"] + a["cancelled"] == now:
                 scheduler.cancel(id)
         if not scheduler.idle:
-            plan = scheduler.plan(now)
+            plan = engine.draft(scheduler.plan(now))
             result = engine.step(plan, aborted=now in aborted)
             for progress in scheduler.commit(plan, result, now):
                 if progress.reason or progress.fault:
@@ -354,6 +364,26 @@ def test_in_streams_those_who_run_are_brought_together():
         assert seq.tokens == [i + 1] * 40 + [n % 7 for n in range(40, 40 + answers[i])]
 
 
+def test_a_crowd_whose_decodes_are_slow_gets_longer_steps():
+    """Otherwise a prompt would get less time in a step than those who decode."""
+    few, many = (longest_chunk(decoding) for decoding in (1, 40))
+    assert many > few
+
+
+def longest_chunk(decoding: int) -> int:
+    """Of a long prompt beside so many that decode; a decode costs as much as four tokens of it."""
+    scheduler, engine = machine(
+        48, "streams", batch=512, share=4096, drafts=0, seconds=lambda rows: 0.02 + 0.02 * rows
+    )
+    for rows in [1, 16, 64, 128, 256] * 10:
+        scheduler._cost.decode.observe(rows, rows, 0.02 + 0.02 * rows)
+        scheduler._cost.prefill.observe(rows, rows, 0.02 + 0.005 * rows)
+    scheduler.add([make_sequence(id, [id], 50, ignore_eos=True) for id in range(1, decoding + 1)])
+    step(scheduler, engine)
+    scheduler.add([make_sequence(0, [3] * 2000)])
+    return max(chunk.count for chunk in scheduler.plan(0.0).prefills)
+
+
 def test_a_short_prompt_does_not_take_the_place_of_a_long_conversation():
     scheduler, engine = machine(2, "streams")
     system = list(range(1, 31))
@@ -472,9 +502,7 @@ def test_a_text_that_repeats_is_guessed_and_is_the_same():
 
 
 def test_a_draft_model_guesses_what_was_never_said_before():
-    scheduler, engine = machine(
-        1, drafts=15, draft=True, seconds=lambda rows: 0.1 + 0.001 * rows if rows else 0.0
-    )
+    scheduler, engine = machine(1, drafts=15, draft=True, seconds=cheap_rows)
     engine._guesses = lambda chunk: tuple(expected(chunk.seq.tokens, chunk.asked))[-chunk.asked :]
     scheduler.add([seq := make_sequence(1, [7], 60, ignore_eos=True)])
     finish(scheduler, engine)
