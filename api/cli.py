@@ -5,6 +5,7 @@ sysexits.h, never in a traceback.
 """
 
 import asyncio
+import gc
 import shlex
 import signal
 import socket
@@ -268,6 +269,8 @@ async def _serve(pool: Pool, listener: socket.socket, address: str) -> None:
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await pool.until_ready()
+        gc.collect()
+        gc.freeze()  # what is there by now stays: to walk it takes 50 ms, and all streams wait
         _greet(address)
     except NotReady:
         server.should_exit = True
