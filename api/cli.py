@@ -211,10 +211,9 @@ def chat(
 def pull_model(name: str, config_file: ConfigFile = None) -> None:
     """Download a model's weights and verify them."""
     source = load_config(config_file).find(name).source
-    if isinstance(source, HubFile):
-        with Progress(*_DOWNLOAD) as progress:
-            task = progress.add_task(source.name, total=None)
-            pull(source, lambda done, size: progress.update(task, completed=done, total=size))
+    with Progress(*_DOWNLOAD, disable=not isinstance(source, HubFile)) as progress:
+        task = progress.add_task(name, total=None)
+        pull(source, lambda done, size: progress.update(task, completed=done, total=size))
     typer.echo(f"{name} is installed.")
 
 

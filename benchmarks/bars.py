@@ -56,16 +56,19 @@ BARS: Final = (
 
 
 def judge(results: Iterable[Result]) -> list[tuple[str, ...]]:
-    """A row, as `HEAD` names it, for every bar whose scenario was measured."""
+    """A row, as `HEAD` names it, for every bar whose scenario was measured; none is met by a
+    server whose answers failed."""
     measured = {result.title: result for result in results}
     return [_row(bar, measured[bar.scenario]) for bar in BARS if bar.scenario in measured]
 
 
 def _row(bar: Bar, result: Result) -> tuple[str, ...]:
-    ours, peer = ([*(result.medians(s).get(bar.figure) for s in result.rounds), None, None])[:2]
+    found = [result.medians(server) for server in result.rounds]
+    ours, peer = [*(medians.get(bar.figure) for medians in found), None, None][:2]
     compared = ratio(ours, peer) if bar.ratio else None
     value = compared if bar.ratio else ours
-    met = "not measured" if value is None else "yes" if bar.met(value) else "no"
+    whole = not (found and found[0].get("failed"))
+    met = "not measured" if value is None else "yes" if whole and bar.met(value) else "no"
     limit = f"{bar.sign} {shown(bar.limit)}{'x' if bar.ratio else ''}"
     return (bar.scenario, bar.figure, shown(ours), shown(peer), shown(compared), limit, met)
 

@@ -163,6 +163,7 @@ def _body(server: Server, prompt: Prompt, tokens: int) -> dict[str, Any]:
         "ignore_eos": True,
         "stream": True,
         "stream_options": {"include_usage": True},
+        "speculation": False,  # Onebox's own: random weights repeat themselves, unlike real ones
     }
 
 

@@ -31,7 +31,7 @@ from inference.worker import load
 
 PROMPT, ANSWER = 128, 48  # tokens; the answer's are decode steps
 _CELLS: Final = 256  # for each sequence
-_BATCHES: Final = (1, 8, 32)
+BATCHES: Final = (1, 8, 32)
 _PATIENT: Final = 60_000.0  # milliseconds a step may take
 _GREEDY: Final = SamplingParams(temperature=0)
 # llama.py sets them for a worker; llama.cpp's own tool shall run as it comes.
@@ -47,7 +47,7 @@ def main(
 ) -> None:
     """Compare our step loop with llama-batched-bench."""
     tool = llama_server.built(folder) / "llama-batched-bench"
-    results = [measure(_config(model, size, threads), tool, rounds) for size in _BATCHES]
+    results = [measure(_config(model, size, threads), tool, rounds) for size in BATCHES]
     report = Report(describe(), results)
     Console().print(Markdown(report.tables))
     if out:
@@ -124,7 +124,7 @@ def _config(model: str, batch: int, threads: int | None) -> EngineConfig:
     """As served, but without guessing, for random weights repeat themselves, and with prompts as
     fast as they go, for llama-batched-bench computes them before anything else."""
     wishes = Wishes(context=batch * _CELLS, slots=batch)
-    engine = prepare(load_config(), model, wishes, threads).engine
+    engine = prepare(load_config(), model, wishes, threads, tuned=False).engine
     return msgspec.structs.replace(engine, drafts=0, itl_target_ms=_PATIENT)
 
 

@@ -5,14 +5,16 @@ left out, never guessed.
 """
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
 from benchmarks.client import Answer
 
 Figures = dict[str, float]
+FAULTS: Final = ("failed", "refused without Retry-After")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +69,14 @@ class Result:
             self.errors.setdefault(server, error)
 
     def medians(self, server: str) -> Figures:
-        """Over the rounds that have the figure."""
+        """Over the rounds that have the figure; of faults, the most in any round."""
         rounds = self.rounds.get(server, [])
         names = dict.fromkeys(name for found in rounds for name in found)
-        return {name: statistics.median(r[name] for r in rounds if name in r) for name in names}
+        return {name: _typical(name)(r[name] for r in rounds if name in r) for name in names}
+
+
+def _typical(name: str) -> Callable[[Iterable[float]], float]:
+    return max if name in FAULTS else statistics.median
 
 
 def figures(outcome: Outcome, targets: Targets) -> Figures:

@@ -15,40 +15,51 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import run
+from benchmarks import BenchmarkError, run
 
 TARGETS = ("llama-server", "llama-batched-bench")
 _OWN_FLAGS = ("-DLLAMA_CURL=OFF", "-DLLAMA_OPENSSL=OFF", "-DLLAMA_BUILD_TESTS=OFF")
 
 
-def fetch(folder: Path) -> Path:
+def built(folder: Path) -> Path:
+    """FOLDER/bin with all of `TARGETS`, built unless that was done, from this source with these
+    flags. Raises BenchmarkError if it cannot be."""
+    tools, record = folder / "bin", folder / "built.json"
+    recipe = json.dumps([version("llama-cpp-python"), *flags()])
+    if not (record.exists() and record.read_text() == recipe):
+        folder.mkdir(parents=True, exist_ok=True)
+        configure = ["cmake", "-S", str(_fetch(folder)), "-B", str(folder)]
+        _do([*configure, "-DCMAKE_BUILD_TYPE=Release", *_OWN_FLAGS, *flags()])
+        _do(["cmake", "--build", str(folder), "--parallel", "--target", *TARGETS])
+        record.write_text(recipe)
+    return tools
+
+
+def flags() -> list[str]:
+    """The cmake flags that built the llama.cpp in this environment."""
+    recipe = Path(sys.prefix) / "onebox-setup.json"
+    if not recipe.exists():
+        raise BenchmarkError(f"{sys.prefix} was not made by make; run make dev, and use its .venv.")
+    return [str(flag) for flag in json.loads(recipe.read_text())["llama"]["flags"]]
+
+
+def _fetch(folder: Path) -> Path:
     """The source of the installed llama-cpp-python, unpacked below `folder`."""
     release = version("llama-cpp-python")
     pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:"]
-    subprocess.run([*pip, f"llama-cpp-python=={release}", "-d", str(folder)], check=True)
+    _do([*pip, f"llama-cpp-python=={release}", "-d", str(folder)])
     [archive] = folder.glob(f"*{release}.tar.gz")
     with tarfile.open(archive) as tar:
         tar.extractall(folder, filter="data")
     return archive.with_suffix("").with_suffix("") / "vendor" / "llama.cpp"
 
 
-def flags() -> list[str]:
-    """The cmake flags that built the llama.cpp in this environment."""
-    record = json.loads((Path(sys.prefix) / "onebox-setup.json").read_text())
-    return [str(flag) for flag in record["llama"]["flags"]]
-
-
-def built(folder: Path) -> Path:
-    """FOLDER/bin with all of `TARGETS`, built unless it is there already."""
-    tools = folder / "bin"
-    if not all((tools / target).exists() for target in TARGETS):
-        folder.mkdir(parents=True, exist_ok=True)
-        build = ["cmake", "--build", str(folder), "--parallel", "--target", *TARGETS]
-        configure = ["cmake", "-S", str(fetch(folder)), "-B", str(folder)]
-        configure += ["-DCMAKE_BUILD_TYPE=Release", *_OWN_FLAGS, *flags()]
-        subprocess.run(configure, check=True)
-        subprocess.run(build, check=True)
-    return tools
+def _do(command: list[str]) -> None:
+    try:
+        subprocess.run(command, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        needs = "it needs cmake, a C++ compiler and the package index"
+        raise BenchmarkError(f"llama-server cannot be built ({needs}): {error}") from None
 
 
 def main(folder: Annotated[Path, typer.Argument(help="Where to build, about 1 GB")]) -> None:

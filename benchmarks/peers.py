@@ -79,21 +79,21 @@ class Box:
     tools: Path
 
 
-def _onebox(box: Box, setting: Setting, port: int) -> list[str]:
+def onebox_command(box: Box, setting: Setting, port: int) -> list[str]:
     onebox = Path(sys.executable).with_name("onebox")
     options = f"--slots {setting.slots} --context {setting.context} --queue {setting.queue}"
-    options += " --kv-layout unified" if setting.unified else ""
+    options += " --no-tuned" + (" --kv-layout unified" if setting.unified else "")
     return [str(onebox), "serve", str(box.model), *_split(options, box, "--threads", port)]
 
 
-def _llama_server(box: Box, setting: Setting, port: int) -> list[str]:
+def llama_server_command(box: Box, setting: Setting, port: int) -> list[str]:
     options = f"-np {setting.slots} -c {setting.context} --no-webui"
     options += " -kvu" if setting.unified else ""
     server = box.tools / "llama-server"
     return [str(server), "-m", str(box.model), *_split(options, box, "-t", port)]
 
 
-def _llama_cpp_server(box: Box, setting: Setting, port: int) -> list[str]:
+def llama_cpp_command(box: Box, setting: Setting, port: int) -> list[str]:
     """It has one slot, and by default drops a running answer for a new request."""
     options = f"--n_ctx {setting.context // setting.slots} --interrupt_requests false"
     module = [sys.executable, "-m", "llama_cpp.server", "--model", str(box.model)]
@@ -131,8 +131,8 @@ def main(  # noqa: PLR0913 - typer wants one parameter per option
 ) -> None:
     """Measure Onebox beside its peers and write one report."""
     peers = [
-        Peer("Onebox", _onebox, "/ready", tuple(shlex.split(onebox))),
-        Peer("llama-server", _llama_server, "/health", tuple(shlex.split(llama_server))),
+        Peer("Onebox", onebox_command, "/ready", tuple(shlex.split(onebox))),
+        Peer("llama-server", llama_server_command, "/health", tuple(shlex.split(llama_server))),
     ]
     if llama_cpp:
         peers.append(_third())
@@ -162,7 +162,7 @@ def _third() -> Peer:
         raise BenchmarkError(
             "llama_cpp.server is not installed: pip install 'llama-cpp-python[server]'."
         )
-    return Peer("llama_cpp.server", _llama_cpp_server, "/v1/models")
+    return Peer("llama_cpp.server", llama_cpp_command, "/v1/models")
 
 
 @dataclass(frozen=True, slots=True)

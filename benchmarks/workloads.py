@@ -232,7 +232,7 @@ class Overload:
 
 @dataclass(frozen=True, slots=True)
 class Speculation:
-    """One stream, each prompt twice: as the server likes, and with `"speculation": false`.
+    """One stream, each prompt twice: with `"speculation": true`, and with `false`.
 
     The server has seen the prompt before, so that both only generate. `repeats`: the prompt is a
     short pattern many times over and the answer greedy, which falls into a loop even where
@@ -258,8 +258,9 @@ class Speculation:
             prompt = self._prompt(client, rng)
             await client.ask(prompt, 1)
             drawn = {} if self.repeats else {"temperature": 1, "seed": number}
-            sides = [("", drawn), ("plain", drawn | {"speculation": False})]
-            for role, fields in sides if number % 2 else reversed(sides):
+            sides = [("", True), ("plain", False)]
+            for role, speculation in sides if number % 2 else reversed(sides):
+                fields = drawn | {"speculation": speculation}
                 answers.append(await client.ask(prompt, self.answer, role=role, fields=fields))
         return Outcome(answers, own=_gain(answers))
 

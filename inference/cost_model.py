@@ -89,11 +89,11 @@ class CostModel:
         return next(fitting, 0)
 
     def least(self, start: int, pending: int, most: int, longest: float) -> int:
-        """The fewest tokens that are worth a call: a tile, or all of less than two, if a tile takes
-        at most `longest` seconds; else a quarter of one."""
-        if self.prefill.predict(TILE, reach(start, TILE)) > longest:
-            return min(most, pending, TILE // 4)
-        return min(most, pending if pending < 2 * TILE else TILE)
+        """The fewest tokens that are worth a call of at most `longest` seconds: all of less than
+        two tiles, or one tile; a quarter of one if even that takes longer."""
+        sizes = (pending, TILE) if pending < 2 * TILE else (TILE,)
+        fitting = (n for n in sizes if self.prefill.predict(n, reach(start, n)) <= longest)
+        return min(most, pending, next(fitting, TILE // 4))
 
     def fair(self, decode: float, most: int, share: float) -> float:
         """The least seconds of prefill beside `decode` seconds in every step of which the work on

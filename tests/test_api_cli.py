@@ -49,6 +49,7 @@ def test_the_version_is_printed():
         (("serve", "--host", "256.0.0.1", "--port", "0"), 69, "256.0.0.1"),
         (("chat", "gone"), 66, "nothing.gguf"),
         (("pull", "no-such-model"), 66, "no-such-model"),
+        (("pull", "gone"), 66, "nothing.gguf"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence_and_a_status(arguments, status, says, config):

@@ -5,13 +5,14 @@ import json
 import random
 import sys
 from itertools import takewhile
+from pathlib import Path
 
 import httpx
 import pytest
 from typer.testing import CliRunner
 
 from api import cli
-from benchmarks import BenchmarkError, engine, limits
+from benchmarks import BenchmarkError, engine, limits, peers
 from benchmarks.bars import BARS, judge
 from benchmarks.client import Answer, Client, Server, discover
 from benchmarks.figures import Outcome, Result, Targets, figures
@@ -96,6 +97,32 @@ def test_medians_leave_out_rounds_without_the_figure():
     assert result.medians("s") == {"x": 2.0, "y": 2.0}
 
 
+def test_one_round_with_faults_is_enough():
+    result = Result("overload")
+    for failed in (0, 3, 0):
+        result.add("s", {"failed": failed, "refusal max ms": 20})
+    assert result.medians("s")["failed"] == 3
+    assert [row[-1] for row in judge([result])] == ["no", "not measured", "no"]
+
+
+def test_every_bar_is_on_something_that_is_measured():
+    titles = {case.scenario.title for case in peers.CASES.values()}
+    titles |= {f"engine B={size}" for size in engine.BATCHES} | {"limits"}
+    assert {bar.scenario for bar in BARS} <= titles
+
+
+def test_peers_starts_what_it_measures(tmp_path):
+    """With Onebox as the only one, for llama-server is not built here."""
+    demo = Path(prepare(load_config(), "qwen3-demo").engine.path)
+    onebox = peers.Peer("Onebox", peers.onebox_command, "/ready")
+    bench = peers.Bench(peers.Box(demo, 1, tmp_path), [onebox], tmp_path)
+    case = Scenario(Steady(clients=1, prompt=8, answer=4, each=1))
+    for setting in (peers.Setting(2, 512), peers.Setting(2, 512, unified=True)):
+        commands, [result] = bench.measure(setting, [case], Rounds(count=1))
+        assert "--no-tuned" in commands[f"Onebox, {setting}"]
+        assert result.medians("Onebox")["failed"] == 0
+
+
 class Scripted(Client):
     """Answers at once: text is counted in words, and words in the cache are those asked before."""
 
@@ -164,10 +191,10 @@ async def test_every_workload_runs_on_a_real_server(deployment):
     assert found["steady n=2"]["prompt tokens computed"] == 2 * 3 * 16
     assert {"stream gap p99 ms", "new TTFT mean ms"} <= set(found["mixed"])
     assert found["chat"]["prompt tokens computed / minimum"] >= 1
-    assert found["cancel"]["TTFT after / idle"] > 0
-    assert found["novel"]["speculation gain"] > 0
-    measured = {(bar.scenario, bar.figure) for bar in BARS if bar.scenario in ("mixed", "chat")}
-    assert all(figure in found[title] for title, figure in measured)
+    wanted = {(bar.scenario, bar.figure) for bar in BARS if bar.scenario in found}
+    assert {title for title, _ in wanted} >= {"mixed", "chat", "cancel", "repeat", "novel"}
+    missing = {title for title, figure in wanted if figure not in found[title]}
+    assert missing <= {"overload"}  # nothing is refused here
 
 
 async def test_bench_prints_tables_and_writes_a_report(deployment, tmp_path):

@@ -184,24 +184,32 @@ def test_whatever_comes_and_goes_everybody_ends_once_as_if_alone(
 
 @settings(max_examples=100)
 @given(
-    st.lists(st.lists(st.integers(1, 50), min_size=1, max_size=300), min_size=2, max_size=8),
+    st.lists(st.integers(1, 600), min_size=1, max_size=8),
     st.floats(0.002, 0.2),
     st.floats(1e-5, 1e-3),
     LAYOUTS,
+    st.sampled_from([64, 512]),
 )
 def test_no_step_is_larger_than_the_batch_nor_predicted_to_miss_the_target(
-    requests, target, each, layout
+    lengths, target, each, layout, batch
 ):
     scheduler, engine = machine(
-        4, layout, batch=64, itl_target=target, seconds=lambda rows: 0.001 + each * rows
+        4,
+        layout,
+        batch=batch,
+        share=1024,
+        itl_target=target,
+        seconds=lambda rows: 0.001 + each * rows,
     )
     cost = scheduler._cost
     for chunk_rows in (16, 64, 16, 64):
         cost.prefill.observe(chunk_rows, chunk_rows * chunk_rows // 2, 0.001 + each * chunk_rows)
-    scheduler.add([make_sequence(i, p) for i, p in enumerate(requests)])
+    scheduler.add([make_sequence(0, [1], 200)])
+    step(scheduler, engine)
+    scheduler.add([make_sequence(n, [n] * length) for n, length in enumerate(lengths, 1)])
     while not scheduler.idle:
         plan = scheduler.plan(0.0)
-        assert sum(c.rows for c in plan.chunks) <= 64
+        assert sum(c.rows for c in plan.chunks) <= batch
         assert {c.seq for c in plan.decodes} == {s for s in scheduler.running if s.pending == 1}
         if plan.decodes and plan.prefills:
             decode = cost.decode.predict(*load(plan.decodes))
