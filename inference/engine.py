@@ -1,5 +1,4 @@
-"""Runs a StepPlan: moves of KV cells, `llama_decode`, sampling. The only place that knows a
-batch's shape.
+"""Runs a StepPlan: moves of KV cells, `llama_decode`, sampling.
 
 Decodes and prefill chunks go into separate calls unless `joint` is set: on a CPU one mixed call
 costs 1.5 to 1.9 times as much. A batch is sorted by slot, which the per-slot KV layout wants.
@@ -109,7 +108,8 @@ class Engine:
 
     def _verified(self, chunk: Chunk, rows: list[sampler.Row]) -> Iterator[Sampled]:
         """Tokens as long as they are those that were guessed, and the first that is not."""
-        seq, tokens = chunk.seq, list(chunk.seq.tokens)
+        seq = chunk.seq
+        tokens = [*seq.tokens] if chunk.drafts else seq.tokens
         for row, draft in zip(rows, (*chunk.drafts, None), strict=True):
             result = self._sample(seq, tokens, row)
             yield result

@@ -76,6 +76,10 @@ class KvCache(ABC):
         id, length = self.tree.match(seq.tokens[:-1], seq.salt)
         return id, self._worth_using(seq, length)
 
+    def known(self, seq: Sequence) -> int:
+        """How many tokens of `seq` need not be computed: they are there or in host memory."""
+        return max(self.prefix(seq)[1], self._stored(seq)[1])
+
     def _worth_using(self, seq: Sequence, length: int) -> int:
         """A little less of a long prefix, where the rest then fills a tile: most of one takes
         longer than a whole."""
@@ -85,10 +89,12 @@ class KvCache(ABC):
     def extend(self, seq: Sequence, count: int) -> None:
         """The next `count` tokens of `seq` were computed."""
         self.tree.extend(seq.slot, seq.tokens[seq.computed : seq.computed + count], seq.salt)
+        self._ready.discard(seq.slot)
         seq.computed += count
 
     def _keep(self, id: int, length: int) -> None:
-        self._ready.discard(id)
+        if not length:
+            self._ready.discard(id)
         self.tree.trim(id, length)
         self.moves.append(Keep(id, length))
 
@@ -195,7 +201,7 @@ class UnifiedCache(KvCache):
             victim = next(iter(self._parked))
             self._spill(victim)
             self._keep(victim, self.tree.length(victim) - min(missing, self.tree.own(victim)))
-            if self.tree.covered(victim):
+            if not self.tree.own(victim):
                 self._drop(victim)
         return True
 
@@ -211,7 +217,9 @@ class UnifiedCache(KvCache):
             self._drop(id)
         if length := self.tree.length(seq.slot):
             if not self._free:
-                self._drop(next(iter(self._parked)))
+                oldest = next(iter(self._parked))
+                self._spill(oldest)
+                self._drop(oldest)
             id = self._free.pop()
             self._parked[id] = None
             self._copy(seq.slot, id, length)

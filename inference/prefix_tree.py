@@ -1,8 +1,9 @@
 """A radix tree over KV cells: which sequence id holds which tokens, and how many cells that takes.
 
 A node is a run of cells with the tokens computed into them; the path from a root to a node is a
-prefix, and every id that holds one ends at the end of some node. Cells that ids share exist once.
-Prefixes of different salts never meet. Knows token ids and sequence ids, not what they are for.
+prefix, and every id that holds one ends at the end of some node. Where nobody ends there are two
+ways on, so the tree is no deeper than there are ids. Cells that ids share exist once. Prefixes of
+different salts never meet. Knows token ids and sequence ids, not what they are for.
 """
 
 from collections.abc import Iterable, Iterator
@@ -107,6 +108,7 @@ class PrefixTree:
             self._prune(node)
         elif node.used:
             self._settle(id, node if node.end == length else self._split(node, length))
+            self._merge(node)
         else:
             self.size -= node.end - length
             del node.tokens[length - node.start :]
@@ -121,11 +123,6 @@ class PrefixTree:
         """Other ids all of whose cells `id` holds too."""
         path = self._at[id].path() if id in self._at else ()
         return {holder for node in path for holder in node.holders} - {id}
-
-    def covered(self, id: int) -> bool:
-        """Whether another id holds all the cells of `id`."""
-        node = self._at.get(id)
-        return node is None or bool(node.children) or len(node.holders) > 1
 
     def held(self, ids: Iterable[int], source: int = -1, length: int = 0) -> int:
         """Distinct cells that `ids` hold, and a fork of `source` at `length` would."""
@@ -162,6 +159,19 @@ class PrefixTree:
         node.parent, node.start, node.tokens = upper, length, node.tokens[cut:]
         return upper
 
+    def _merge(self, node: Node) -> None:
+        """Let the only child of `node` take its place too, if nobody ends between them."""
+        if not node.parent or node.holders or len(node.children) != 1:
+            return
+        [child] = node.children
+        child.parent, child.start, child.tokens = (
+            node.parent,
+            node.start,
+            node.tokens + child.tokens,
+        )
+        siblings = node.parent.children
+        siblings[siblings.index(node)] = child
+
     def _settle(self, id: int, node: Node) -> None:
         node.holders.add(id)
         self._at[id] = node
@@ -174,8 +184,8 @@ class PrefixTree:
 
     def _prune(self, node: Node) -> None:
         if node.used:
-            return
-        if node.parent:
+            self._merge(node)
+        elif node.parent:
             node.parent.children.remove(node)
             self.size -= len(node.tokens)
         else:

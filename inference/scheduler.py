@@ -78,10 +78,12 @@ class Scheduler:
         return self._cache.cells
 
     def add(self, sequences: list[Sequence]) -> None:
-        """Queue sequences by rank: arrival, where a class of priority and a short prompt count
+        """Queue sequences by rank: arrival, where a class of priority and little to compute count
         as an earlier one. Nobody is overtaken for ever."""
         for seq in sequences:
-            work = self._cost.prefill.predict(seq.pending, reach(0, seq.pending))
+            known = self._cache.known(seq)
+            rows = seq.pending - known
+            work = self._cost.prefill.predict(rows, reach(known, rows))
             seq.rank = seq.arrived + SHORT_FIRST * work - PRIORITY * seq.priority
             insort(self.waiting, seq, key=lambda seq: seq.rank)
 
@@ -154,18 +156,23 @@ class Scheduler:
 
     def _follows(self, seq: Sequence) -> bool:
         """Whether somebody is just computing more of this prompt's prefix than there is: then
-        it waits, and shares."""
+        it waits, and shares, and the other one is as urgent as both."""
         leader, shared = seq.leader or (None, 0)
-        if leader and leader.slot >= 0 and leader.computed < shared:
-            return True
+        if not (leader and leader.slot >= 0 and leader.computed < shared):
+            seq.leader = self._leader(seq)
+        if seq.leader:
+            seq.leader[0].rank = min(seq.leader[0].rank, seq.rank)
+        return bool(seq.leader)
+
+    def _leader(self, seq: Sequence) -> tuple[Sequence, int] | None:
+        """Who computes a prefix of `seq`, and how long that is."""
         present = self._cache.prefix(seq)[1]
         for other in self.running:
             if other.pending > 1 and other.salt == seq.salt:
                 shared = common_prefix(other.tokens, seq.tokens[:-1])
                 if shared >= max(present, other.computed) + self._cache.worth:
-                    seq.leader = other, shared
-                    return True
-        return False
+                    return other, shared
+        return None
 
     def _fits(self, seq: Sequence) -> bool:
         """Whether the cells suffice for this one beside those who run, and for a while."""
@@ -185,6 +192,7 @@ class Scheduler:
         prefills: list[Chunk] = []
         for seq in sorted(prompts, key=lambda seq: seq.rank):
             left = room - self._cost.prefill.predict(*load(prefills))
+            left += self._cost.prefill.fixed if prefills else 0  # one call computes them all
             count = self._cost.chunk(seq.computed, seq.pending, most, left)
             if not (count or prefills):
                 longest = left if self._itl_target else LONGEST_STEP

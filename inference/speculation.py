@@ -25,9 +25,9 @@ class Speculation:
     def chunks(self, decoding: list[Sequence]) -> tuple[Chunk, ...]:
         """One chunk for each sequence, with drafts or without."""
         plain = tuple(Chunk(seq, seq.computed, 1) for seq in decoding)
-        if not decoding or self._most < SIZES[0]:
+        share = min(self._most // max(1, len(decoding)), SIZES[-1])
+        if not decoding or share < SIZES[0]:
             return plain
-        share = min(self._most // len(decoding), SIZES[-1])
         guesses = [
             seq.history.guess(seq.tokens, min(share, seq.spare)) if seq.spare else ()
             for seq in decoding

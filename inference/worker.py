@@ -112,14 +112,16 @@ def _patience(scheduler: Scheduler) -> float | None:
 
 
 def report(channel: Channel, progress: list[Progress], scheduler: Scheduler) -> None:
-    """Send what a step gave; faults go as the request's error."""
+    """Send what a step gave. A fault ends all choices of its request, after their last text."""
     now = time.monotonic()
+    faults = {p.seq.id: p.fault for p in progress if p.fault}
+    for id in faults:
+        scheduler.cancel(id)
     deltas = [Delta(p.seq.id, p.seq.index, p.text) for p in progress if p.text and not p.reason]
-    ends = [_end(p, now) for p in progress if p.reason]
-    for seq, fault in ((p.seq, p.fault) for p in progress if p.fault):
-        scheduler.cancel(seq.id)
-        channel.send(Rejected(seq.id, fault.code, fault.message))
+    ends = [_end(p, now) for p in progress if p.reason and p.seq.id not in faults]
     channel.send(Step(deltas, ends, _stats(scheduler)))
+    for id, fault in faults.items():
+        channel.send(Rejected(id, fault.code, fault.message))
 
 
 def _stats(scheduler: Scheduler) -> Stats:

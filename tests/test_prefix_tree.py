@@ -70,6 +70,11 @@ class TreeAgainstLists(RuleBasedStateMachine):
         assert self.tree.size == len({cell for cells in lists for cell, _ in cells})
         assert all(self.tree.length(id) == len(cells) for id, cells in self.lists.items())
 
+    @invariant()
+    def where_nobody_ends_there_are_two_ways_on(self):
+        nodes = {node for end in self.tree._at.values() for node in end.path()}
+        assert all(node.holders or len(node.children) > 1 for node in nodes)
+
     @rule(some=st.sets(ids), source=ids, data=st.data())
     def held(self, some, source, data):
         length = data.draw(st.integers(0, len(self.lists[source])))
@@ -77,15 +82,27 @@ class TreeAgainstLists(RuleBasedStateMachine):
         assert self.tree.held(some, source, length) == len({c for cells in lists for c, _ in cells})
 
     @rule(id=ids)
-    def own_and_covered(self, id):
+    def own(self, id):
         others = {c for other, cells in self.lists.items() if other != id for c, _ in cells}
         alone = [cell for cell, _ in self.lists[id] if cell not in others]
         assert self.tree.own(id) <= len(alone)
         assert bool(self.tree.own(id)) == bool(alone)
-        assert self.tree.covered(id) == (not alone)
 
 
 TestTreeAgainstLists = TreeAgainstLists.TestCase
+
+
+def test_a_text_that_grows_token_by_token_leaves_no_chain():
+    """Each holder goes on from the one before, which then lets go."""
+    tree = PrefixTree()
+    tree.extend(0, [1])
+    for length in range(1, 3000):
+        old, new = (length + 1) % 2, length % 2
+        tree.fork(old, new, length)
+        tree.extend(new, [1])
+        tree.trim(old, 0)
+    assert tree.match([1] * 3000) == (1, 3000)
+    assert tree.size == 3000
 
 
 def test_a_tree_that_is_left_is_empty():

@@ -404,6 +404,27 @@ def test_a_short_prompt_does_not_take_the_place_of_a_long_conversation():
     assert again.cached == len(talk)
 
 
+@pytest.mark.parametrize("layout", ["unified", "streams"])
+def test_what_is_there_already_does_not_make_a_prompt_long(layout):
+    scheduler, engine = machine(2, layout, share=512)
+    talk = list(range(1, 301))
+    scheduler.add([make_sequence(1, talk)])
+    finish(scheduler, engine)
+    scheduler.add([fresh := make_sequence(2, [5] * 60), again := make_sequence(3, [*talk, 7])])
+    assert scheduler.waiting == [again, fresh]
+
+
+def test_who_is_waited_for_is_as_urgent_as_who_waits():
+    scheduler, engine = machine(4, batch=64)
+    prompt = list(range(1, 301))
+    scheduler.add([leader := make_sequence(1, prompt, priority=-1)])
+    step(scheduler, engine)
+    others = [make_sequence(2, [9] * 300), make_sequence(3, [8] * 300)]
+    scheduler.add([*others, make_sequence(4, [*prompt, 7], priority=1)])
+    plan, _ = step(scheduler, engine)
+    assert [chunk.seq for chunk in plan.prefills] == [leader]
+
+
 def test_who_waits_for_a_prefix_keeps_its_place_in_line():
     scheduler, engine = machine(2, batch=16)
     prompt = list(range(1, 101))
