@@ -197,6 +197,8 @@ def chat(
     config_file: ConfigFile = None,
 ) -> None:
     """Talk to a model in the terminal."""
+    if url and model:
+        raise typer.BadParameter("Give a MODEL or --url, not both.")
     with start_blocking_portal() as portal:
         if url:
             ask = partial(terminal_chat.ask_server, url.rstrip("/").removesuffix("/v1"))

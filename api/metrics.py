@@ -83,20 +83,21 @@ class _PoolCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         now = self._pool.status()
+        stats = now.stats
         gauges = {
             "ready": ("1 if requests are taken", now.state == "ready"),
-            "requests_waiting": ("Requests in the queue", now.waiting),
-            "requests_running": ("Requests in the model", now.running),
-            "kv_cells_used": ("KV cache cells in use", now.kv_used),
-            "kv_cells_total": ("KV cache cells", now.kv_total),
+            "requests_waiting": ("Requests in the queue", stats.waiting),
+            "requests_running": ("Requests in the model", stats.running),
+            "kv_cells_used": ("KV cache cells in use", stats.cells),
+            "kv_cells_total": ("KV cache cells", now.cells),
         }
         counters = {
-            "prompt_tokens": ("Prompt tokens, cached ones included", now.prompt_tokens),
-            "cached_tokens": ("Prompt tokens not computed again", now.cached_tokens),
-            "completion_tokens": ("Tokens generated", now.completion_tokens),
-            "preemptions": ("Times a request gave up its KV cells for a while", now.preemptions),
-            "drafted_tokens": ("Tokens guessed (speculation)", now.drafted),
-            "accepted_tokens": ("Guessed tokens that were right", now.accepted),
+            "prompt_tokens": ("Prompt tokens, cached ones included", stats.prompt_tokens),
+            "cached_tokens": ("Prompt tokens not computed again", stats.cached_tokens),
+            "completion_tokens": ("Tokens generated", stats.completion_tokens),
+            "preemptions": ("Times a request gave up its KV cells for a while", stats.preemptions),
+            "drafted_tokens": ("Tokens guessed (speculation)", stats.drafted),
+            "accepted_tokens": ("Guessed tokens that were right", stats.accepted),
             "worker_restarts": ("Worker processes that had to be started again", now.restarts),
         }
         for name, (text, value) in gauges.items():

@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from benchmarks import BenchmarkError, run
+from inference.doctor import read_recipe
 
 TARGETS = ("llama-server", "llama-batched-bench")
 _OWN_FLAGS = ("-DLLAMA_CURL=OFF", "-DLLAMA_OPENSSL=OFF", "-DLLAMA_BUILD_TESTS=OFF")
@@ -37,10 +38,10 @@ def built(folder: Path) -> Path:
 
 def flags() -> list[str]:
     """The cmake flags that built the llama.cpp in this environment."""
-    recipe = Path(sys.prefix) / "onebox-setup.json"
-    if not recipe.exists():
+    recipe = read_recipe(Path(sys.prefix))
+    if not recipe:
         raise BenchmarkError(f"{sys.prefix} was not made by make; run make dev, and use its .venv.")
-    return [str(flag) for flag in json.loads(recipe.read_text())["llama"]["flags"]]
+    return [str(flag) for flag in recipe["flags"]]
 
 
 def _fetch(folder: Path) -> Path:

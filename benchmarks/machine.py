@@ -1,6 +1,5 @@
 """On what was measured: the machine, the versions, the revision of the checkout."""
 
-import json
 import os
 import platform
 import subprocess
@@ -10,34 +9,24 @@ from pathlib import Path
 
 import psutil
 
+from inference.doctor import read_recipe
+from inference.tuned import cpu
+
 
 def describe() -> dict[str, str]:
     """Name -> value, for the head of a report; what is not known is left out."""
     found = {
-        "CPU": _cpu(),
+        "CPU": cpu(),
         "cores": str(len(os.sched_getaffinity(0))),
         "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
         "kernel": f"{platform.system()} {platform.release()}",
-        "compiler of llama.cpp": _compiler(),
+        "compiler of llama.cpp": read_recipe(Path(sys.prefix)).get("compiler", ""),
         "Python": platform.python_version(),
         "onebox": _version("onebox"),
         "llama-cpp-python": _version("llama-cpp-python"),
         "revision": _revision(),
     }
     return {name: value for name, value in found.items() if value}
-
-
-def _cpu() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "")
-
-
-def _compiler() -> str:
-    try:
-        record = json.loads((Path(sys.prefix) / "onebox-setup.json").read_text())
-        return str(record["llama"]["compiler"])
-    except (OSError, ValueError, LookupError):
-        return ""
 
 
 def _version(package: str) -> str:

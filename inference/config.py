@@ -46,6 +46,12 @@ def _beside_the_file(value: object, info: ValidationInfo) -> object:
     return (info.context or Path()) / Path(value).expanduser() if isinstance(value, str) else value
 
 
+def _file_beside(value: object, info: ValidationInfo) -> object:
+    """The path of a GGUF is relative to the file; a model's name stays as it is."""
+    is_file = isinstance(value, str) and value.lower().endswith(".gguf")
+    return str(_beside_the_file(value, info)) if is_file else value
+
+
 def _shaped(pattern: str, words: str) -> AfterValidator:
     def check(value: str) -> str:
         if not re.fullmatch(pattern, value):
@@ -62,7 +68,7 @@ _Natural = Annotated[int | None, Field(ge=0), WrapValidator(_or_auto)]
 _Milliseconds = Annotated[float | None, Field(gt=0), WrapValidator(_or_auto)]
 _KvType = Annotated[Literal["f16", "q8_0"] | None, WrapValidator(_or_auto)]
 _KvLayout = Annotated[Literal["streams", "unified"] | None, WrapValidator(_or_auto)]
-_Draft = Annotated[str | None, WrapValidator(_or_auto)]
+_Draft = Annotated[str | None, BeforeValidator(_file_beside), WrapValidator(_or_auto)]
 _Path = Annotated[Path, BeforeValidator(_beside_the_file)]
 _Repo = Annotated[str, _shaped(r"[\w.-]+/[\w.-]+", "OWNER/NAME")]
 _Sha256 = Annotated[str, _shaped(r"[0-9a-f]{64}", "64 lower-case hex digits")]
@@ -213,14 +219,6 @@ class Config(_Section):
         if wanted.lower().endswith(".gguf") or os.path.isfile(path):
             return self._model(Path(path).stem, LocalFile(Path(path)), Settings())
         raise UnknownModel(self._nothing_is_called(wanted), field="model")
-
-    def every(self) -> list[Model]:
-        """Every model of the file, one for each of its quants."""
-        return [
-            self._listed(name, quant)
-            for name, entry in self.models.items()
-            for quant in entry.quants or (None,)
-        ]
 
     def _listed(self, name: str, quant: str | None) -> Model:
         entry = self.models[name]

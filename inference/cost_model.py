@@ -1,13 +1,13 @@
 """Predicts how long a call of the model takes, and learns from every call that was measured.
 
-One kind of call costs `a + b * rows + c * reach` seconds: reading the weights, the work on each
-token, and its attention, where `reach` sums the cells that the rows look at. Fitted by least
+One kind of call costs `a * passes + b * rows + c * reach` seconds: reading the weights, the work on
+each token, and its attention, where `reach` sums the cells that the rows look at. Fitted by least
 squares over the calls of late, pulled towards what was known before where they say too little.
 Knows no clock: seconds are handed in.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -21,7 +21,7 @@ TILE = 64  # tokens that flash attention takes at once on a CPU: for fewer it is
 _GUESS = (0.02, 0.02, 0.005)  # seconds of the three, before anything was measured
 _PULL = 0.05  # weight of what was known before, against one call measured
 _EVERY = 8  # calls between two fits, if they are short
-_LONG = 0.02  # seconds: after so long a call a fit is no matter, it takes 50 microseconds
+_LONG = 0.02  # seconds: after so long a call a fit, of 0.1 to 0.3 milliseconds, is no matter
 _SPIKE = 4.0  # a call this much slower than predicted tells of the box, not of the model
 
 
@@ -30,34 +30,47 @@ class CallCost:
     """Seconds of one kind of call."""
 
     _weights: tuple[float, ...] = _GUESS
-    _calls: deque[tuple[float, float, float]] = field(default_factory=lambda: deque(maxlen=_WINDOW))
+    _calls: deque[tuple[int, int, int, float]] = field(
+        default_factory=lambda: deque(maxlen=_WINDOW)
+    )
     _seen: int = 0
+    _fresh: bool = True  # nothing was measured since the last fit that asks for another
 
-    def predict(self, rows: int, reach: int) -> float:
+    def predict(self, rows: int, reach: int, passes: int = 1) -> float:
         """Seconds of a call with `rows` tokens; 0 without any."""
-        fixed, each, attention = self._weights
-        return (fixed + each * rows / _SCALE[1] + attention * reach / _SCALE[2]) if rows else 0.0
+        self._fit()
+        return self._seconds(rows, reach, passes)
 
     @property
     def fixed(self) -> float:
-        """Seconds of a call that are there without any row."""
+        """Seconds of a pass over the weights."""
+        self._fit()
         return self._weights[0]
 
-    def observe(self, rows: int, reach: int, seconds: float) -> None:
+    def observe(self, rows: int, reach: int, seconds: float, passes: int = 1) -> None:
         """Learn from a call that took `seconds`."""
         if not rows or seconds <= 0:
             return
-        if self._seen >= _EVERY:
-            seconds = min(seconds, _SPIKE * self.predict(rows, reach))
-        self._calls.append((rows / _SCALE[1], reach / _SCALE[2], seconds))
+        if self._seen >= _EVERY and seconds > _SPIKE * self._seconds(rows, reach, passes):
+            seconds = min(seconds, _SPIKE * self.predict(rows, reach, passes))
+        self._calls.append((passes, rows, reach, seconds))
         self._seen += 1
         if seconds > _LONG or self._seen <= _EVERY or self._seen % _EVERY == 0:
-            self._fit()
+            self._fresh = False
+
+    def _seconds(self, rows: int, reach: int, passes: int) -> float:
+        terms = zip((passes, rows, reach), self._weights, _SCALE, strict=True)
+        return sum(weight * term / scale for term, weight, scale in terms) if rows else 0.0
 
     def _fit(self) -> None:
-        """Least squares on relative errors, so that a short call counts as much as a long one."""
-        rows, reach, seconds = np.array(self._calls).T
-        terms = np.stack([np.ones_like(rows), rows, reach], axis=1) / seconds[:, None]
+        """Least squares on relative errors, so that a short call counts as much as a long one.
+        Done when it is asked for: while all that run decode, nobody needs to know."""
+        if self._fresh:
+            return
+        self._fresh = True
+        calls = np.array(self._calls)
+        seconds = calls[:, 3]
+        terms = calls[:, :3] / _SCALE / seconds[:, None]
         pull = _PULL / seconds.mean() ** 2
         matrix = terms.T @ terms + pull * np.eye(3)
         weights = np.linalg.solve(matrix, terms.sum(axis=0) + pull * np.array(self._weights))
@@ -66,19 +79,41 @@ class CallCost:
 
 class CostModel:
     """The calls of a step: decodes (with their drafts), prefill chunks, and where there is a
-    draft model, its calls."""
+    draft model, its calls. With the KV layout in `streams` a call may take several passes."""
 
-    def __init__(self, *, draft: bool = False) -> None:
+    def __init__(self, *, streams: bool = False, draft: bool = False) -> None:
+        self._streams = streams
         self.decode = CallCost()
         self.prefill = CallCost()
         self.draft = CallCost() if draft else None
 
     def observe(self, plan: StepPlan, result: StepResult) -> None:
         """Learn from a step that was run."""
-        self.decode.observe(*load(plan.decodes), result.decode_seconds)
-        self.prefill.observe(*load(plan.prefills), result.prefill_seconds)
+        learnt = [
+            (self.decode, plan.decodes, result.decode_seconds),
+            (self.prefill, plan.prefills, result.prefill_seconds),
+        ]
         if self.draft:
-            self.draft.observe(*draft_load(plan.asked), plan.draft_seconds)
+            learnt.append((self.draft, _singly(plan.asked), plan.draft_seconds))
+        for cost, chunks, seconds in learnt:
+            rows, reach, passes = self.load(chunks)
+            cost.observe(rows, reach, seconds, passes)
+
+    def load(self, chunks: Sequence[Chunk]) -> tuple[int, int, int]:
+        """`(rows, reach, passes)` of a call."""
+        rows, cells = sum(c.rows for c in chunks), sum(reach(c.start, c.rows) for c in chunks)
+        return rows, cells, passes(chunks) if self._streams else 1
+
+    def guessing(self, asked: Sequence[Chunk]) -> float:
+        """Seconds in which the draft model makes all guesses that are asked for."""
+        if not (self.draft and asked):
+            return 0.0
+        return max(c.asked for c in asked) * self.draft.predict(*self.load(_singly(asked)))
+
+    def left(self, room: float, prefills: Sequence[Chunk]) -> float:
+        """Seconds of `room` for one more chunk in the call of `prefills`."""
+        left = room - self.prefill.predict(*self.load(prefills))
+        return left + self.prefill.fixed if prefills and not self._streams else left
 
     def chunk(self, start: int, pending: int, most: int, room: float) -> int:
         """How many of `pending` prompt tokens from position `start` on, at most `most`, take at
@@ -109,12 +144,22 @@ def reach(start: int, count: int) -> int:
     return count * start + count * (count + 1) // 2
 
 
-def load(chunks: Iterable[Chunk]) -> tuple[int, int]:
-    """`(rows, reach)` of a call."""
-    chunks = tuple(chunks)
-    return sum(c.rows for c in chunks), sum(reach(c.start, c.rows) for c in chunks)
+def passes(chunks: Iterable[Chunk]) -> int:
+    """How often llama.cpp goes through the weights for a call in streams: each time it takes slots
+    side by side, and as many tokens of each as the shortest of them has left (`split_equal` in
+    llama-batch.cpp)."""
+    left = sorted([chunk.seq.slot, chunk.rows] for chunk in chunks)
+    count = 0
+    while left:
+        side_by_side = [part for n, part in enumerate(left) if part[0] == left[0][0] + n]
+        taken = min(rows for _, rows in side_by_side)
+        for part in side_by_side:
+            part[1] -= taken
+        left = [part for part in left if part[1]]
+        count += 1
+    return count
 
 
-def draft_load(asked: Iterable[Chunk]) -> tuple[int, int]:
-    """`(rows, reach)` of a call of the draft model: a guess for each chunk."""
-    return load(Chunk(chunk.seq, chunk.start, 1) for chunk in asked)
+def _singly(asked: Iterable[Chunk]) -> tuple[Chunk, ...]:
+    """What a call of the draft model computes: a token for each chunk."""
+    return tuple(Chunk(chunk.seq, chunk.start, 1) for chunk in asked)

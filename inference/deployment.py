@@ -58,6 +58,10 @@ def prepare(
     model = config.find(name)
     path = resolve(model.source)
     header, memory = read_header(path), _memory()
+    if wishes.draft and not model.speculation:
+        raise ConfigError(
+            f"speculation is off for {model.name}: a draft model has no use.", "draft"
+        )
     wishes = _over(wishes, model)
     drafting = wishes.draft and model.speculation
     draft = read_header(resolve(config.find(wishes.draft).source)) if drafting else None

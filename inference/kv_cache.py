@@ -35,7 +35,7 @@ class KvCache(ABC):
         self.tree = PrefixTree()
         self.moves: list[Move] = []
         self._ready: set[int] = set()  # ids of which nothing has to be saved any more
-        self._idle = dict.fromkeys(range(slots))  # insertion order: least recently used first
+        self._idle = dict.fromkeys(range(slots))  # the one that became idle longest ago first
 
     @property
     def idle(self) -> int:

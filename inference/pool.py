@@ -40,7 +40,7 @@ from inference.types import (
     Usage,
     WorkerLost,
 )
-from inference.wire import Accepted, Chat, Delta, End, Rejected, Submit, Tokens
+from inference.wire import Accepted, Chat, Delta, End, Rejected, Stats, Submit, Tokens
 from inference.wire import Text as TextPrompt
 
 _ERRORS = {
@@ -58,24 +58,16 @@ _ERRORS = {
 
 @dataclass(frozen=True, slots=True)
 class PoolStatus:
-    """A snapshot for health checks and metrics; token counts are totals of the worker's life."""
+    """A snapshot for health checks and metrics; `cells` is the size of the KV cache."""
 
     state: State
     detail: str
     name: str
     aliases: tuple[str, ...]
     info: ModelInfo | None
-    waiting: int
-    running: int
-    kv_used: int
-    kv_total: int
+    cells: int
     restarts: int
-    prompt_tokens: int
-    cached_tokens: int
-    completion_tokens: int
-    preemptions: int
-    drafted: int
-    accepted: int
+    stats: Stats
 
 
 class Pool:
@@ -122,31 +114,24 @@ class Pool:
         return self._replica.pid
 
     def status(self) -> PoolStatus:
-        replica, stats = self._replica, self._replica.stats
+        replica, model = self._replica, self._deployment.model
         return PoolStatus(
             state=replica.state,
             detail=replica.detail,
-            name=self._deployment.model.name,
-            aliases=self._deployment.model.aliases,
+            name=model.name,
+            aliases=model.aliases,
             info=replica.info,
-            waiting=stats.waiting,
-            running=stats.running,
-            kv_used=stats.cells,
-            kv_total=self._deployment.engine.context,
+            cells=self._deployment.engine.context,
             restarts=replica.restarts,
-            prompt_tokens=stats.prompt_tokens,
-            cached_tokens=stats.cached_tokens,
-            completion_tokens=stats.completion_tokens,
-            preemptions=stats.preemptions,
-            drafted=stats.drafted,
-            accepted=stats.accepted,
+            stats=replica.stats,
         )
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
         """The events of a request: `Started`, deltas, one `Finished` for each choice.
 
         Closing the iterator cancels the request in the model. Raises UnknownModel, Overloaded,
-        NotReady, BadRequest, ContextTooLong before `Started`, WorkerLost at any time.
+        NotReady, BadRequest, ContextTooLong before `Started`; DeadlineExceeded, NumericalError and
+        WorkerLost at any time.
         """
         self._check(request)
         submit = self._resolve(request)
@@ -176,10 +161,7 @@ class Pool:
     def _check(self, request: GenerationRequest) -> None:
         model = self._deployment.model
         if request.model not in (None, "default", model.name, *model.aliases):
-            raise UnknownModel(
-                f"The model '{request.model}' does not exist here; this server has '{model.name}'.",
-                "model",
-            )
+            raise UnknownModel(f"No model of that name is served; this is {model.name}.", "model")
         if not self.ready:
             raise NotReady(self._replica.detail or "the model is still loading")
         if request.n > self._bound:

@@ -3,7 +3,7 @@
 The order is that of transformers and vLLM, for which model cards give their values: bias,
 penalties, temperature, top-k, top-p, min-p, draw. A draw depends on (seed, position) alone, so a
 sequence that is computed again continues as it would have. The vocabulary (151,936 rows) is only
-touched by numpy, and only its head is ever sorted.
+touched by numpy, and only its head is sorted, unless top-p alone asks for more.
 """
 
 import hashlib

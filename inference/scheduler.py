@@ -10,7 +10,7 @@ from bisect import insort
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from inference.cost_model import CostModel, load, reach
+from inference.cost_model import CostModel, reach
 from inference.kv_cache import KvCache
 from inference.prefix_tree import common_prefix
 from inference.sequence import Chunk, Progress, Sampled, Sequence, StepPlan, StepResult
@@ -191,8 +191,7 @@ class Scheduler:
         room = self._room(decodes) if decodes and prompts else math.inf
         prefills: list[Chunk] = []
         for seq in sorted(prompts, key=lambda seq: seq.rank):
-            left = room - self._cost.prefill.predict(*load(prefills))
-            left += self._cost.prefill.fixed if prefills else 0  # one call computes them all
+            left = self._cost.left(room, prefills)
             count = self._cost.chunk(seq.computed, seq.pending, most, left)
             if not (count or prefills):
                 longest = left if self._itl_target else LONGEST_STEP
@@ -204,7 +203,7 @@ class Scheduler:
 
     def _room(self, decodes: tuple[Chunk, ...]) -> float:
         """Seconds for prompts in a step that decodes too."""
-        decode = self._cost.decode.predict(*load(decodes))
+        decode = self._cost.decode.predict(*self._cost.load(decodes))
         if self._itl_target:
             return self._itl_target - decode
         fair = self._cost.fair(decode, self._batch, FAIR)

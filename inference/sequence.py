@@ -57,9 +57,9 @@ class Sequence:
     `limit` is the length at which it ends; `slot` is the llama.cpp sequence id it runs in, -1
     while it waits. Only sequences of the same `salt` share cells. Higher `priority` goes first;
     at `deadline` it ends unfinished. `history` and `trust` tell how often guesses were right, its
-    own and the draft model's; `abandoned` that its client hung up. While it waits for a prefix,
-    `leader` says who computes it, up to which length. Times are seconds on the worker's
-    monotonic clock.
+    own and the draft model's; `abandoned` that nobody wants the rest: its client hung up, or
+    another choice of its request failed. While it waits for a prefix, `leader` says who computes
+    it, up to which length. Times are seconds on the worker's monotonic clock.
     """
 
     id: int

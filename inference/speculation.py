@@ -8,7 +8,7 @@ model and no clock.
 
 from dataclasses import replace
 
-from inference.cost_model import CostModel, draft_load, load
+from inference.cost_model import CostModel
 from inference.sequence import Chunk, Sequence
 
 SIZES = (3, 7, 15)  # drafts of a sequence that are considered
@@ -55,11 +55,8 @@ class Speculation:
 
     def _speed(self, chunks: tuple[Chunk, ...]) -> float:
         """Tokens per second to be expected."""
-        seconds = self._cost.decode.predict(*load(chunks))
-        asked = [chunk for chunk in chunks if chunk.asked]
-        if self._cost.draft and asked:
-            calls = max(chunk.asked for chunk in asked)
-            seconds += calls * self._cost.draft.predict(*draft_load(asked))
+        seconds = self._cost.decode.predict(*self._cost.load(chunks))
+        seconds += self._cost.guessing([chunk for chunk in chunks if chunk.asked])
         return sum(1 + _expected(chunk) for chunk in chunks) / seconds
 
 

@@ -106,7 +106,7 @@ def identify(engine: EngineConfig, gpu: str, threads: int | None, layout: str | 
         size=status.st_size,
         changed=status.st_mtime_ns,
         head=head,
-        cpu=_cpu(),
+        cpu=cpu(),
         cores=len(os.sched_getaffinity(0)),
         gpu=gpu,
         llama=_build(),
@@ -155,7 +155,7 @@ def place(about: Subject) -> Path:
     return Path(home) / "onebox" / "tuned" / f"{digest[:32]}.json"
 
 
-def _cpu() -> str:
+def cpu() -> str:
     """The CPU's name where the kernel tells it, else its architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -99,7 +99,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Seconds since the worker accepted the request: first token computed, last token computed."""
+    """Seconds since the worker accepted the request: a slot, the first token, the last token."""
 
     queued: float
     first_token: float

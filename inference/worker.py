@@ -211,7 +211,7 @@ def load(config: EngineConfig) -> tuple[Llama, Engine, Scheduler]:
     """A model ready to serve. Raises BadModelFile and DoesNotFit."""
     llama = Llama(config)
     engine = Engine(llama, _drafter(config, llama), joint=config.joint)
-    cost = CostModel(draft=bool(config.draft))
+    cost = CostModel(streams=not config.unified, draft=bool(config.draft))
     prove(engine, llama, cost, config.drafts)
     host = config.host_cells if copying_pays(llama, cost) else 0
     tile = TILE if config.tiled else 1

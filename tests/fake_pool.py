@@ -19,6 +19,7 @@ from inference import (
     Timings,
     Usage,
 )
+from inference.wire import Stats
 
 Step = GenerationEvent | Exception | asyncio.Event
 
@@ -52,17 +53,19 @@ class FakePool:
             name="fake",
             aliases=("fake:latest", "org/fake"),
             info=ModelInfo("fake", "qwen3", 4096, 4, 151936, 600_000_000, 640_000_000),
-            waiting=2,
-            running=3,
-            kv_used=100,
-            kv_total=4096,
+            cells=4096,
             restarts=1,
-            prompt_tokens=70,
-            cached_tokens=30,
-            completion_tokens=20,
-            preemptions=4,
-            drafted=6,
-            accepted=5,
+            stats=Stats(
+                waiting=2,
+                running=3,
+                cells=100,
+                prompt_tokens=70,
+                cached_tokens=30,
+                completion_tokens=20,
+                preemptions=4,
+                drafted=6,
+                accepted=5,
+            ),
         )
 
     @property

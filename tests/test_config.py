@@ -101,7 +101,9 @@ def test_every_key_arrives(tmp_path: Path) -> None:
     assert (model.context, model.slots, model.kv_type) == (4096, 4, "q8_0")
     assert (model.threads, model.gpu_layers, model.thinking) == (2, 0, True)
     assert model.draft == "two"
-    assert load(tmp_path, EVERY_KEY.replace("draft: two", "draft: auto")).find("one").draft is None
+    for said, means in (("auto", None), ("x.gguf", str(tmp_path / "x.gguf"))):
+        other = load(tmp_path, EVERY_KEY.replace("draft: two", f"draft: {said}"))
+        assert other.find("one").draft == means
     assert model.sampling.thinking == Sampling(temperature=0.5, top_k=5, top_p=0.5, min_p=0.1)
     assert model.sampling.plain == Sampling(
         repeat_penalty=1.1, presence_penalty=1, frequency_penalty=-1
@@ -260,7 +262,11 @@ def test_a_shipped_model_answers_to_every_spelling(
 
 
 def test_every_shipped_model_is_found_by_its_own_name(shipped: Config) -> None:
-    models = shipped.every()
+    models = [
+        shipped.find(f"{name}:{quant}" if quant else name)
+        for name, entry in shipped.models.items()
+        for quant in entry.quants or ("",)
+    ]
     assert len({model.name for model in models}) == len(models) == 28
     assert [shipped.find(model.name) for model in models] == models
 

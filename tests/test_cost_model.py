@@ -3,10 +3,11 @@
 import math
 import random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference.cost_model import TILE, CallCost, CostModel, load, reach
+from inference.cost_model import TILE, CallCost, CostModel, passes, reach
 from inference.sequence import Chunk, Sequence
 
 costs = st.tuples(st.floats(1e-4, 0.1), st.floats(1e-5, 0.01), st.floats(0, 1e-7))
@@ -87,4 +88,33 @@ def test_a_fair_step_is_the_shortest_that_gives_the_prompt_its_share():
 
 def test_the_load_of_a_call_counts_drafts_and_the_cells_that_are_looked_at():
     seq = Sequence(id=0, tokens=[1] * 10, limit=20)
-    assert load([Chunk(seq, 9, 1, (5, 5)), Chunk(seq, 0, 4)]) == (7, (10 + 11 + 12) + 10)
+    chunks = [Chunk(seq, 9, 1, (5, 5)), Chunk(seq, 0, 4)]
+    assert CostModel().load(chunks) == (7, (10 + 11 + 12) + 10, 1)
+
+
+@pytest.mark.parametrize(
+    ("rows", "times"),
+    [
+        ({0: 1, 1: 1, 2: 1}, 1),
+        ({0: 4, 1: 4, 2: 4}, 1),
+        ({0: 1, 1: 4, 2: 1}, 2),
+        ({0: 4, 1: 1, 2: 4}, 3),
+        ({0: 128, 1: 70}, 2),
+        ({3: 1, 5: 1, 6: 1}, 2),
+        ({}, 0),
+    ],
+)
+def test_in_streams_a_pass_takes_as_much_of_each_slot_side_by_side(rows, times):
+    chunks = [
+        Chunk(Sequence(id=slot, slot=slot, tokens=[1] * 200, limit=300), 0, count)
+        for slot, count in rows.items()
+    ]
+    assert passes(chunks) == times
+
+
+def test_a_pass_more_costs_what_one_costs():
+    learnt = CallCost()
+    for rows, times in [(1, 1), (4, 1), (4, 2), (16, 3), (64, 1), (64, 2)] * 8:
+        learnt.observe(rows, reach(0, rows), 0.03 * times + 0.002 * rows, times)
+    assert abs(learnt.predict(8, reach(0, 8), 2) - 0.076) < 0.01
+    assert abs(learnt.fixed - 0.03) < 0.005

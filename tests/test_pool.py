@@ -14,6 +14,7 @@ import pytest
 from benchmarks.synthetic import PRESETS, write
 from inference import (
     BadRequest,
+    ConfigError,
     Finished,
     GenerationEvent,
     GenerationRequest,
@@ -103,7 +104,7 @@ async def test_a_hang_up_leaves_no_running_sequence(pool, consumed, prompt):
         await anext(events)
     await events.aclose()
     await collect(pool, chat("Hello!", max_tokens=1))  # served after the hang-up was
-    assert (pool.status().running, pool.status().waiting) == (0, 0)
+    assert (pool.status().stats.running, pool.status().stats.waiting) == (0, 0)
 
 
 async def test_a_hang_up_in_the_queue_never_runs(pool):
@@ -112,13 +113,13 @@ async def test_a_hang_up_in_the_queue_never_runs(pool):
         await anext(events)
     waiting = pool.generate(endless("later"))
     await anext(waiting)
-    await until(lambda: pool.status().waiting == 1)
+    await until(lambda: pool.status().stats.waiting == 1)
     await waiting.aclose()
-    await until(lambda: pool.status().waiting == 0)
-    assert pool.status().running == 8
+    await until(lambda: pool.status().stats.waiting == 0)
+    assert pool.status().stats.running == 8
     for events in running:
         await events.aclose()
-    await until(lambda: pool.status().running == 0)
+    await until(lambda: pool.status().stats.running == 0)
 
 
 async def test_a_killed_worker_fails_its_requests_clearly_and_comes_back(pool):
@@ -155,7 +156,7 @@ async def test_a_full_queue_refuses_with_a_time_to_come_back(deployment):
 
 
 async def test_requests_that_cannot_be_served_are_refused_before_they_start(pool):
-    with pytest.raises(UnknownModel, match="gpt-4"):
+    with pytest.raises(UnknownModel, match="this is qwen3-demo"):
         await collect(pool, chat("Hello!", model="gpt-4"))
     with pytest.raises(BadRequest, match="not in the vocabulary"):
         await collect(pool, chat("Hello!", sampling=Sampling(logit_bias=((10**6, 1.0),))))
@@ -171,6 +172,13 @@ async def test_a_draft_model_is_loaded_beside_the_model(pool):
     request = chat("What is the capital of France?")
     assert await text_of(drafting, request) == await text_of(pool, request)
     await drafting.close()
+
+
+def test_a_draft_model_that_would_not_be_used_is_refused(tmp_path: Path):
+    config = tmp_path / "models.yaml"
+    config.write_text("models: {m: {bundled: qwen3-demo, aliases: [default], speculation: false}}")
+    with pytest.raises(ConfigError, match="speculation is off for m"):
+        prepare(load_config(config), "m", Wishes(draft="m"))
 
 
 async def test_a_draft_model_of_another_vocabulary_is_refused(deployment, tmp_path: Path):
@@ -295,7 +303,7 @@ async def test_a_thousand_requests_leave_nothing_behind(pool):
                     await collect(pool, chat(f"Say {number}", max_tokens=4))
 
         await asyncio.gather(*(one(i) for i in range(100)))
-        await until(lambda: pool.status().running == pool.status().waiting == 0)
+        await until(lambda: pool.status().stats.running == pool.status().stats.waiting == 0)
 
     def census() -> tuple[int, int, int]:
         return len(asyncio.all_tasks()), here.num_fds(), worker.num_fds()
@@ -305,5 +313,5 @@ async def test_a_thousand_requests_leave_nothing_behind(pool):
     for _ in range(10):
         await hundred()
     assert census() == before
-    assert pool.status().kv_used <= pool.status().kv_total
+    assert pool.status().stats.cells <= pool.status().cells
     assert worker.memory_info().rss - memory < 16 << 20

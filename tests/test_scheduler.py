@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference import kv_cache
-from inference.cost_model import CostModel, load
+from inference.cost_model import CostModel
 from inference.kv_cache import StreamCache, UnifiedCache
 from inference.scheduler import Scheduler
 from inference.sequence import Sampled, Save, Sequence, StepPlan, StepResult, TextOut
@@ -38,7 +38,7 @@ def machine(slots: int, layout: str = "unified", cells: int = 10_000, batch: int
     seconds = kwargs.pop("seconds", lambda rows: 0.001 * (1 + rows))
     following = kwargs.pop("following", next_token)
     unified, host = layout == "unified", kwargs.pop("host", 0)
-    cost = CostModel(draft=kwargs.pop("draft", False))
+    cost = CostModel(streams=not unified, draft=kwargs.pop("draft", False))
     share, tile = kwargs.pop("share", 128), kwargs.pop("tile", 1)
     cache = (
         UnifiedCache(slots, cells, host, tile) if unified else StreamCache(slots, share, host, tile)
@@ -212,8 +212,8 @@ def test_no_step_is_larger_than_the_batch_nor_predicted_to_miss_the_target(
         assert sum(c.rows for c in plan.chunks) <= batch
         assert {c.seq for c in plan.decodes} == {s for s in scheduler.running if s.pending == 1}
         if plan.decodes and plan.prefills:
-            decode = cost.decode.predict(*load(plan.decodes))
-            prefill = cost.prefill.predict(*load(plan.prefills))
+            decode = cost.decode.predict(*cost.load(plan.decodes))
+            prefill = cost.prefill.predict(*cost.load(plan.prefills))
             least = len(plan.prefills) == 1 and plan.prefills[0].count <= 16
             assert least or decode + prefill <= target
         assert plan.prefills or not any(s.pending > 1 for s in scheduler.running)
@@ -269,7 +269,7 @@ def test_a_burst_with_a_common_prefix_computes_it_once(layout):
     burst = [make_sequence(i, [*prefix, 200 + i], 4) for i in range(6)]
     scheduler.add(burst)
     finish(scheduler, engine)
-    tails = sum(1 + seq.generated - 1 for seq in burst)
+    tails = sum(seq.generated for seq in burst)
     assert engine.computed == len(prefix) + tails
     assert [seq.cached for seq in burst] == [0] + [len(prefix)] * 5
     for i, seq in enumerate(burst):

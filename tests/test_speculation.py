@@ -50,7 +50,7 @@ def teach(cost: CallCost, fixed: float, each: float) -> None:
 
 def speculation(fixed: float, each: float, draft: float | None = None) -> Speculation:
     """Where a call takes `fixed + each * rows` seconds, and one of a draft model `draft`."""
-    cost = CostModel(draft=draft is not None)
+    cost = CostModel(streams=True, draft=draft is not None)
     teach(cost.decode, fixed, each)
     if cost.draft:
         teach(cost.draft, draft, 0.0)
@@ -59,6 +59,18 @@ def speculation(fixed: float, each: float, draft: float | None = None) -> Specul
 
 def repeating(count: int) -> list[Sequence]:
     return [Sequence(id=i, tokens=[1, 2, 3, 4] * 5, limit=100, computed=19) for i in range(count)]
+
+
+def test_one_who_guesses_among_others_costs_them_a_pass_more():
+    """In streams; if all guess, a pass does it."""
+    seqs = repeating(3)
+    for slot, seq in enumerate(seqs):
+        seq.slot, seq.history.rate.value = slot, 0.95
+    assert all(chunk.drafts for chunk in speculation(0.03, 0.001).chunks(seqs))
+    for seq in seqs[1:]:
+        seq.tokens = [*range(20)]
+        seq.history = History()
+    assert not any(chunk.drafts for chunk in speculation(0.03, 0.001).chunks(seqs))
 
 
 def test_guesses_where_a_row_is_cheap_and_none_where_it_is_dear():
