@@ -106,28 +106,30 @@ async def _collect(events: Events, meter: Meter) -> list[GenerationEvent]:
 
 
 async def _unless_gone(http: Request, work: Awaitable[Result]) -> Result:
-    """The result of `work`; cancels it and raises `ClientGone` if the client hangs up first.
+    """The result of `work`; ends it and raises `ClientGone` if the client hangs up first.
 
-    Only a streaming answer watches its client by itself. The body must have been read.
+    Only a streaming answer watches its client by itself. The body must have been read. The work is
+    done in this very task: a refusal, which waits for nothing, then leaves before the next request
+    of a burst is looked at.
     """
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_hung_up(http))
+    here = asyncio.current_task()
+    assert here
+    watching = asyncio.create_task(_cancel_if_gone(http, here))
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientGone("The client hung up.")
-        return task.result()
-    except asyncio.CancelledError:  # only uvicorn does that, when its patience ends
-        raise NotReady("The server is shutting down.") from None
+        return await work
+    except asyncio.CancelledError:
+        if watching.done():
+            here.uncancel()
+            raise ClientGone("The client hung up.") from None
+        raise NotReady("The server is shutting down.") from None  # uvicorn's patience has ended
     finally:
-        task.cancel()
-        gone.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
+        watching.cancel()
 
 
-async def _hung_up(http: Request) -> None:
+async def _cancel_if_gone(http: Request, task: asyncio.Task[Any]) -> None:
     while (await http.receive())["type"] != "http.disconnect":
         pass
+    task.cancel()
 
 
 class TokenStream(EventSourceResponse):
