@@ -96,8 +96,8 @@ class CostModel:
         if self.draft:
             learnt.append((self.draft, _singly(plan.asked), plan.draft_seconds))
         for cost, chunks, seconds in learnt:
-            rows, reach, passes = self.load(chunks)
-            cost.observe(rows, reach, seconds, passes)
+            rows, cells, times = self.load(chunks)
+            cost.observe(rows, cells, seconds, times)
 
     def load(self, chunks: Sequence[Chunk]) -> tuple[int, int, int]:
         """`(rows, reach, passes)` of a call."""
