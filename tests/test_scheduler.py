@@ -414,6 +414,16 @@ def test_what_is_there_already_does_not_make_a_prompt_long(layout):
     assert scheduler.waiting == [again, fresh]
 
 
+def test_what_was_given_up_is_not_saved_however_little_of_it_is_left():
+    scheduler, engine = machine(2, "unified", cells=100, host=100)
+    scheduler.add([make_sequence(1, [3] * 60)])
+    step(scheduler, engine)
+    scheduler.cancel(1)
+    scheduler.add([make_sequence(2, [2] * 50, 40, ignore_eos=True)])
+    finish(scheduler, engine)
+    assert scheduler.cells == 100 and not engine.host
+
+
 def test_who_is_waited_for_is_as_urgent_as_who_waits():
     scheduler, engine = machine(4, batch=64)
     prompt = list(range(1, 301))
