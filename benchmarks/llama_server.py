@@ -6,9 +6,9 @@ Needs cmake; takes about five minutes on two cores.
 """
 
 import json
+import shutil
 import subprocess
 import sys
-import tarfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -50,8 +50,7 @@ def _fetch(folder: Path) -> Path:
     pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:"]
     _do([*pip, f"llama-cpp-python=={release}", "-d", str(folder)])
     [archive] = folder.glob(f"*{release}.tar.gz")
-    with tarfile.open(archive) as tar:
-        tar.extractall(folder, filter="data")
+    shutil.unpack_archive(archive, folder)
     return archive.with_suffix("").with_suffix("") / "vendor" / "llama.cpp"
 
 
