@@ -164,11 +164,8 @@ class PrefixTree:
         if not node.parent or node.holders or len(node.children) != 1:
             return
         [child] = node.children
-        child.parent, child.start, child.tokens = (
-            node.parent,
-            node.start,
-            node.tokens + child.tokens,
-        )
+        child.parent, child.start = node.parent, node.start
+        child.tokens = node.tokens + child.tokens
         siblings = node.parent.children
         siblings[siblings.index(node)] = child
 

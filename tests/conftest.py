@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from hypothesis import settings
 
-from inference import Deployment, Pool, Wishes, load_config, prepare
+from inference import Deployment, Pool, Wishes, kv_cache, load_config, prepare
 from inference.llama import Llama
 
 settings.register_profile("onebox", deadline=None)  # nothing in the suite is timed
@@ -33,3 +33,11 @@ async def pool(deployment: Deployment) -> AsyncIterator[Pool]:
     await pool.until_ready()
     yield pool
     await pool.close()
+
+
+@pytest.fixture(scope="module")
+def short_prefixes_are_worth_a_copy() -> Iterator[None]:
+    """Where texts of a few tokens stand for long ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kv_cache, "WORTH_A_COPY", 3)
+        yield

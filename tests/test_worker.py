@@ -6,7 +6,7 @@ from inference.sequence import Progress, Sequence
 from inference.types import DeadlineExceeded
 from inference.wire import Delta, Rejected, Step
 from inference.worker import report
-from tests.test_scheduler import machine
+from tests.scheduling import machine
 
 
 def test_a_fault_ends_all_choices_of_a_request_once_after_their_last_text():
