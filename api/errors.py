@@ -18,6 +18,7 @@ from inference import (
     InferenceError,
     NotReady,
     Overloaded,
+    Poisonous,
     UnknownModel,
     WorkerLost,
 )
@@ -64,6 +65,8 @@ def error_response(error: InferenceError) -> JSONResponse:
     headers = {}
     if status in (429, 503):
         headers["Retry-After"] = str(getattr(error, "retry_after", 1))
+    if isinstance(error, Poisonous):
+        headers["x-should-retry"] = "false"  # heeded by the clients of OpenAI and Anthropic
     if status == 413:
         headers["Connection"] = "close"
     return JSONResponse(error_body(error), status, headers)

@@ -10,7 +10,7 @@ from bisect import insort
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from inference.cost_model import CostModel, reach
+from inference.cost_model import TILE, CostModel, reach
 from inference.kv_cache import KvCache
 from inference.prefix_tree import common_prefix
 from inference.sequence import Chunk, Progress, Sampled, Sequence, StepPlan, StepResult
@@ -108,6 +108,11 @@ class Scheduler:
             decodes, prefills = self._chunks()
         return StepPlan(self._cache.take_moves(), decodes, prefills)
 
+    def predict(self, plan: StepPlan) -> float:
+        """Seconds that a step will take."""
+        decode = self._cost.decode.predict(*self._cost.load(plan.decodes))
+        return decode + self._cost.prefill.predict(*self._cost.load(plan.prefills))
+
     def commit(self, plan: StepPlan, result: StepResult, now: float) -> list[Progress]:
         """Book a step that was run; what it gave each sequence that got a token."""
         if result.aborted:
@@ -150,7 +155,7 @@ class Scheduler:
             self.running.append(seq)
             if seq.admitted < 0:
                 seq.admitted = now
-                seq.cached = seq.computed
+                seq.cached = min(seq.computed, seq.prompt_len)
                 self.counters.prompt_tokens += seq.prompt_len
                 self.counters.cached_tokens += seq.cached
 
@@ -191,11 +196,11 @@ class Scheduler:
         room = self._room(decodes) if decodes and prompts else math.inf
         prefills: list[Chunk] = []
         for seq in sorted(prompts, key=lambda seq: seq.rank):
-            left = self._cost.left(room, prefills)
-            count = self._cost.chunk(seq.computed, seq.pending, most, left)
+            left, wanted = self._cost.left(room, prefills), _wanted(seq)
+            count = self._cost.chunk(seq.computed, wanted, most, left)
             if not (count or prefills):
                 longest = left if self._itl_target else LONGEST_STEP
-                count = self._cost.least(seq.computed, seq.pending, most, longest)
+                count = self._cost.least(seq.computed, wanted, most, longest)
             if count:
                 prefills.append(Chunk(seq, seq.computed, count))
                 most -= count
@@ -247,3 +252,12 @@ class Scheduler:
         self.running.remove(seq)
         self._cache.release(seq)
         seq.computed = 0
+
+
+def _wanted(seq: Sequence) -> int:
+    """Tokens that the next chunk may hold. What was decoded once is computed again by less than a
+    tile: llama.cpp then takes the kernels that decode, and the text goes on as it would have."""
+    if not seq.generated:
+        return seq.pending
+    prompt = seq.prompt_len - seq.computed
+    return prompt if prompt > 0 else min(seq.pending, TILE - 1)

@@ -198,6 +198,10 @@ class NotReady(InferenceError):
 
     code = "not_ready"
 
+    def __init__(self, message: str, field: str | None = None, retry_after: int = 1) -> None:
+        super().__init__(message, field)
+        self.retry_after = retry_after
+
 
 class DeadlineExceeded(InferenceError):
     """The time that a request gave itself has passed."""
@@ -211,6 +215,12 @@ class NumericalError(InferenceError):
 
 class WorkerLost(InferenceError):
     code = "worker_lost"
+
+
+class Poisonous(InferenceError):
+    """The worker died of this request, more than once: it is not tried again."""
+
+    code = "request_quarantined"
 
 
 class ConfigError(InferenceError):
