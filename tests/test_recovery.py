@@ -115,7 +115,7 @@ async def test_nobody_can_tell_that_the_worker_was_killed(pool):
 
 
 async def test_streams_go_on_in_the_unified_layout(deployment):
-    """There cells lie elsewhere after a restart, which moves logits a little: plain answers only."""
+    """There cells lie elsewhere after a restart, which moves logits a little: plain answers."""
     engine = msgspec.structs.replace(deployment.engine, unified=True)
     pool = Pool(replace(deployment, engine=engine))
     await pool.start()
