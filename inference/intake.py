@@ -59,6 +59,7 @@ class Intake:
                 priority=submit.priority,
                 deadline=arrived + (submit.deadline or math.inf),
                 salt=submit.salt,
+                tenant=submit.tenant,
                 speculate=submit.speculate,
             )
             for index in range(submit.n)

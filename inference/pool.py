@@ -202,6 +202,7 @@ class Pool:
             priority=request.priority,
             deadline=request.deadline,
             salt=request.salt,
+            tenant=request.tenant,
             speculate=request.speculate,
             stop=request.stop,
             n=request.n,

@@ -7,8 +7,10 @@ chunks as large as the time between two tokens of the running streams allows.
 
 import math
 from bisect import insort
+from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import groupby
+from operator import itemgetter
 
 from inference.cost_model import TILE, CostModel, reach
 from inference.kv_cache import KvCache
@@ -26,7 +28,7 @@ CROWD = 3  # times its decodes a step gives to prompts, where that alone is long
 
 
 @dataclass(slots=True)
-class Counters:
+class Totals:
     """Totals since the worker started."""
 
     prompt_tokens: int = 0
@@ -61,7 +63,7 @@ class Scheduler:
         self._expired: list[Progress] = []
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
-        self.counters = Counters()
+        self.counters = Totals()
 
     @property
     def idle(self) -> bool:
@@ -97,6 +99,7 @@ class Scheduler:
         if self.idle:
             self._cache.rest()
         self._expire(now)
+        self._make_way()
         self._admit(now)
         self._cache.gather(self.running)
         decodes, prefills = self._chunks()
@@ -104,7 +107,8 @@ class Scheduler:
             if any(chunk.rows > 1 for chunk in decodes):
                 decodes = tuple(replace(chunk, drafts=(), asked=0) for chunk in decodes)
                 continue
-            self._preempt()
+            assert len(self.running) > 1, "a sequence that fits the context fits alone"
+            self._preempt(self.running)
             decodes, prefills = self._chunks()
         return StepPlan(self._cache.take_moves(), decodes, prefills)
 
@@ -142,7 +146,7 @@ class Scheduler:
 
     def _admit(self, now: float) -> None:
         following = 0
-        for seq in list(self.waiting):
+        for _, seq in self._turns():
             if self._cache.idle <= following:  # a slot is kept for everybody who waits for a prefix
                 return
             if self._follows(seq):
@@ -158,6 +162,24 @@ class Scheduler:
                 seq.cached = min(seq.computed, seq.prompt_len)
                 self.counters.prompt_tokens += seq.prompt_len
                 self.counters.cached_tokens += seq.cached
+
+    def _turns(self) -> list[tuple[int, Sequence]]:
+        """Who waits, in order: of several tenants first the one of whom least runs, by rank within
+        a tenant. With each the number of its tenant's sequences up to it."""
+        busy = Counter(seq.tenant for seq in self.running)
+        turns: list[tuple[int, Sequence]] = []
+        for seq in self.waiting:
+            busy[seq.tenant] += 1
+            turns.append((busy[seq.tenant], seq))
+        return sorted(turns, key=itemgetter(0))
+
+    def _make_way(self) -> None:
+        """Where no slot is free, a tenant of whom nothing runs gets one of who has most of them."""
+        if self._cache.idle or not self.waiting or self._turns()[0][0] > 1:
+            return
+        ((tenant, count),) = Counter(seq.tenant for seq in self.running).most_common(1)
+        if count > 1:
+            self._preempt([seq for seq in self.running if seq.tenant == tenant])
 
     def _follows(self, seq: Sequence) -> bool:
         """Whether somebody is just computing more of this prompt's prefix than there is: then
@@ -214,10 +236,9 @@ class Scheduler:
         fair = self._cost.fair(decode, self._batch, FAIR)
         return min(fair, max(LONGEST_STEP - decode, CROWD * decode))
 
-    def _preempt(self) -> None:
+    def _preempt(self, candidates: list[Sequence]) -> None:
         """The youngest of the lowest priority gives its cells up and is computed again later."""
-        victim = min(reversed(self.running), key=lambda seq: (seq.priority, -seq.arrived))
-        assert len(self.running) > 1, "a sequence that fits the context fits alone"
+        victim = min(reversed(candidates), key=lambda seq: (seq.priority, -seq.arrived))
         self._stop(victim)
         self.counters.preemptions += 1
         insort(self.waiting, victim, key=lambda seq: seq.rank)

@@ -55,12 +55,12 @@ class Sequence:
     """One choice of one request on its way through the model.
 
     `limit` is the length at which it ends; `slot` is the llama.cpp sequence id it runs in, -1
-    while it waits. Only sequences of the same `salt` share cells. Higher `priority` goes first;
-    at `deadline` it ends unfinished. The text of its first `told` tokens was reported. `history`
-    and `trust` tell how often guesses were right, its own and the draft model's; `abandoned` that
-    nobody wants the rest: its client hung up, or another choice of its request failed. While it
-    waits for a prefix, `leader` says who computes it, up to which length. Times are seconds on
-    the worker's monotonic clock.
+    while it waits. Only sequences of the same `salt` share cells. Higher `priority` goes first,
+    and tenants take turns; at `deadline` it ends unfinished. The text of its first `told` tokens
+    was reported. `history` and `trust` tell how often guesses were right, its own and the draft
+    model's; `abandoned` that nobody wants the rest: its client hung up, or another choice of its
+    request failed. While it waits for a prefix, `leader` says who computes it, up to which
+    length. Times are seconds on the worker's monotonic clock.
     """
 
     id: int
@@ -75,6 +75,7 @@ class Sequence:
     priority: int = 0
     deadline: float = math.inf
     salt: str = ""
+    tenant: str = ""
     speculate: bool = True
     history: History = field(default_factory=History)
     trust: Rate = field(default_factory=Rate)

@@ -113,6 +113,7 @@ class Submit(msgspec.Struct, tag=True):
     priority: Annotated[int, Meta(ge=-1, le=1)]
     deadline: Annotated[float, Meta(gt=0)] | None
     salt: str
+    tenant: str
     speculate: bool
     stop: tuple[Annotated[str, Meta(min_length=1)], ...]
     n: Annotated[int, Meta(ge=1)]
