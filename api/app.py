@@ -5,8 +5,9 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from api import errors, health, metrics
+from api import errors, health, metrics, streams
 from api.openai import chat, completions, models
+from api.tape import Archive
 from inference import Pool
 
 
@@ -19,12 +20,14 @@ def create_app(pool: Pool) -> FastAPI:
         try:
             yield
         finally:
+            app.state.archive.close()
             await pool.close()
 
     app = FastAPI(lifespan=lifespan, openapi_url=None)
     app.state.pool = pool
     app.state.metrics = metrics.Metrics(pool)
+    app.state.archive = Archive()
     errors.install(app)
-    for module in (health, metrics, models, chat, completions):
+    for module in (health, metrics, models, chat, completions, streams):
         app.include_router(module.router)
     return app

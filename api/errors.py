@@ -36,10 +36,26 @@ class ClientGone(InferenceError):
     code = "client_gone"
 
 
+class UnknownStream(InferenceError):
+    code = "stream_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("There is no such stream; it has ended, or was left alone for too long.")
+
+
+class StreamGone(InferenceError):
+    code = "stream_gone"
+
+    def __init__(self) -> None:
+        super().__init__("The stream is there, but not from that event on any more.")
+
+
 _STATUS: Final[Mapping[type[InferenceError], int]] = {
     BadRequest: 400,
     ContextTooLong: 400,
     UnknownModel: 404,
+    UnknownStream: 404,
+    StreamGone: 410,
     BodyTooLarge: 413,
     Overloaded: 429,
     ClientGone: 499,

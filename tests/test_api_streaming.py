@@ -11,7 +11,7 @@ from api import streaming
 from api.metrics import Meter, Metrics
 from api.openai.chat import Encoder
 from api.openai.common import Head
-from api.streaming import TokenStream
+from api.streaming import Narration, TokenStream
 from inference import GenerationRequest, NotReady, Started, TextDelta, WorkerLost
 from tests.fake_pool import FakePool, end, hello, serving
 
@@ -119,7 +119,8 @@ async def test_a_hang_up_in_the_middle_of_the_body_asks_the_pool_nothing():
 async def stream_of(pool):
     events = pool.generate(GenerationRequest(id="1"))
     encoder = Encoder(Head("chatcmpl-1", "fake", 5), 1, include_usage=False)
-    return TokenStream(await anext(events), events, encoder, Meter(Metrics(pool), "chat"))
+    narration = Narration(await anext(events), events, encoder, Meter(Metrics(pool), "chat"))
+    return TokenStream(streaming._frames(narration), narration)
 
 
 async def for_ever(*_):

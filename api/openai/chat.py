@@ -156,8 +156,8 @@ def understand(raw: dict[str, Any], served: str) -> Call:
     """Raises `BadRequest` naming the field that is wrong."""
     body = read(ChatBody, raw, REFUSED)
     head = Head.new("chatcmpl", served)
-    include_usage = bool(body.stream_options.include_usage)
-    return Call((to_request(body, head.id),), Encoder(head, body.n, include_usage), body.stream)
+    encoder = Encoder(head, body.n, bool(body.stream_options.include_usage))
+    return Call((to_request(body, head.id),), encoder, body.stream, body.resumable)
 
 
 def to_request(body: ChatBody, id: str) -> GenerationRequest:

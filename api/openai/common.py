@@ -36,7 +36,15 @@ REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
     "grammar": ("",),
     "json_schema": ({},),
 }
-_BOOLEANS: Final = ("stream", "ignore_eos", "enable_thinking", "logprobs", "echo", "speculation")
+_BOOLEANS: Final = (
+    "stream",
+    "ignore_eos",
+    "enable_thinking",
+    "logprobs",
+    "echo",
+    "speculation",
+    "resumable",
+)
 _PRIORITY: Final[Mapping[str, int]] = {"priority": 1, "flex": -1}  # of OpenAI's service tiers
 SPELLED: Final[Mapping[str, bool]] = {"true": True, "false": False}
 
@@ -104,6 +112,7 @@ class GenerationBody(WireModel):
     timeout: float | None = Field(None, gt=0, le=86_400)
     cache_salt: str = Field("", max_length=256)
     speculation: bool = True
+    resumable: bool = False
 
     def served(self) -> str | None:
         """The model asked for; `None` is the one that is served."""

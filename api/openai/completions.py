@@ -73,18 +73,19 @@ def understand(raw: dict[str, Any], served: str) -> Call:
     body = read(CompletionBody, raw, REFUSED)
     head = Head.new("cmpl", served)
     include_usage = bool(body.stream_options.include_usage)
-    return Call(to_requests(body, head.id), Encoder(head, body.n, include_usage), body.stream)
+    encoder = Encoder(head, body.n, include_usage)
+    return Call(to_requests(body, head.id), encoder, body.stream, body.resumable)
 
 
 def to_requests(body: CompletionBody, id: str) -> tuple[GenerationRequest, ...]:
     return tuple(
         GenerationRequest(
-            id=f"{id}-{place}",
+            id=id,
             prompt=prompt,
             max_tokens=unlimited(body.max_tokens),
             **body.shared(),
         )
-        for place, prompt in enumerate(body.prompt)
+        for prompt in body.prompt
     )
 
 
