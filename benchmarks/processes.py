@@ -46,6 +46,19 @@ class Running:
             f"{self.name} is not ready after {_LONGEST_START:.0f} s; see {self._log}."
         )
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def worker(self) -> int:
+        """The process id of Onebox's worker. Raises BenchmarkError if there is none."""
+        for child in psutil.Process(self.pid).children():
+            with suppress(psutil.NoSuchProcess):
+                if "inference.worker" in child.cmdline():
+                    return int(child.pid)
+        raise BenchmarkError(f"{self.name} has no worker.")
+
     def cpu_seconds(self, *, children: bool = True) -> float:
         """CPU time of the server so far, with or without that of the processes it started."""
         server = psutil.Process(self._process.pid)
