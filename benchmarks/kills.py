@@ -7,7 +7,6 @@ the bundled model; every text is compared with that of a run in which nobody was
 import asyncio
 import random
 import signal
-import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import run
-from benchmarks.processes import Running, free_port, running
+from benchmarks.processes import Running, onebox
 from benchmarks.witness import Account, question, witness
 
 _PATIENCE: Final = 300  # seconds for an answer
@@ -62,20 +61,7 @@ def main(
     seed: Annotated[int, typer.Option(help="Of when the worker is killed.")] = 0,
 ) -> None:
     """Kill the worker under running streams; end with 1 unless all of them end as they should."""
-    address = f"http://127.0.0.1:{(port := free_port())}"
-    onebox = str(Path(sys.executable).with_name("onebox"))
-    command = [
-        onebox,
-        "serve",
-        "qwen3-demo",
-        "--port",
-        str(port),
-        "--no-tuned",
-        "--context",
-        "8192",
-    ]
-    with TemporaryDirectory() as logs, running("onebox", command, Path(logs) / "log") as server:
-        server.until_answers(f"{address}/ready")
+    with TemporaryDirectory() as folder, onebox(Path(folder)) as (server, address):
         trial = _Trial(server, address, tokens, random.Random(seed))
         once, often = asyncio.run(trial.run(streams, kills))
     table = Table("", "right", "wrong text", "an error", "no end", "restarts", "down, longest (s)")
