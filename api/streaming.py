@@ -58,7 +58,8 @@ async def answer(
     meter = Meter(http.app.state.metrics, endpoint)
     try:
         call = understand(await read_object(http), pool.status().name)
-        return await _reply(http, _generate(pool, call.requests), call, meter)
+        requests = _owned(call.requests, http.state.tenant)
+        return await _reply(http, _generate(pool, requests), call, meter)
     except InferenceError as error:
         meter.end(status_of(error))
         return error_response(error)
@@ -75,6 +76,15 @@ async def _reply(http: Request, events: Events, call: Call, meter: Meter) -> Res
     response = Response(call.encoder.fold([first, *rest]), media_type="application/json")
     meter.end(200)
     return response
+
+
+def _owned(requests: tuple[GenerationRequest, ...], tenant: str) -> tuple[GenerationRequest, ...]:
+    """`requests` in the name of `tenant`; what tenants have computed they never share."""
+    if not tenant:
+        return requests
+    return tuple(  # no name holds a NUL, so no salt of one is a salt of another
+        replace(request, tenant=tenant, salt=f"{tenant}\0{request.salt}") for request in requests
+    )
 
 
 async def _generate(pool: Pool, requests: tuple[GenerationRequest, ...]) -> Events:

@@ -66,7 +66,7 @@ class GenerationRequest:
     Either `messages` (a chat, rendered by the model's template) or `prompt` (text or token ids,
     taken as they are). `model=None` means the model that is served. `priority` is -1, 0 or 1;
     after `deadline` seconds the request ends with DeadlineExceeded; computed prefixes are shared
-    among requests of the same `salt` only.
+    among requests of the same `salt` only. `tenant` is in whose name it is asked, "" if nobody's.
     """
 
     id: str
@@ -85,6 +85,7 @@ class GenerationRequest:
     priority: int = 0
     deadline: float | None = None
     salt: str = ""
+    tenant: str = ""
     speculate: bool = True
 
 
