@@ -6,7 +6,7 @@ closed before anybody thinks of it. An answer's parts pass through untouched.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Final
 
 from starlette.middleware.cors import CORSMiddleware
@@ -32,10 +32,12 @@ HEADERS: Final = [  # of every answer
     ("Referrer-Policy", "no-referrer"),
     ("Cross-Origin-Resource-Policy", "same-origin"),  # does not concern what CORS allows
 ]
-_JSON: Final = re.compile(rb"application/[a-z0-9.!#$&^_-]+\+json")
-_WHENCE: Final = frozenset({b"host", b"origin", b"sec-fetch-site"})
-_WHO: Final = frozenset({b"authorization", b"x-api-key"})
-_WHAT: Final = frozenset({b"content-type"})
+_JSON: Final = re.compile(rb"application/([a-z0-9.!#$&^_-]+\+)?json[ \t]*(;[^,]*)?")
+_READ: Final = frozenset(
+    {b"host", b"origin", b"sec-fetch-site", b"authorization", b"x-api-key", b"content-type"}
+)
+
+Headers = Mapping[bytes, bytes]
 
 
 class Guard:
@@ -64,7 +66,8 @@ class Guard:
         try:
             if not scope["path"].startswith("/"):
                 raise WrongHost("Ask for a path, not for a whole URL.")
-            self._reach.check(_read(scope, _WHENCE))
+            headers = scope["onebox.headers"] = _read(scope)
+            self._reach.check(headers)
         except InferenceError as error:
             await _refuse(error, scope, receive, send)
         else:
@@ -72,8 +75,8 @@ class Guard:
 
     async def _with_key(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            key = self._caller(scope)
-            _check_type(scope)
+            key = self._caller(scope, scope["onebox.headers"])
+            _check_type(scope, scope["onebox.headers"])
             usage = key and self._limits.usage(key)
             if usage:
                 usage.begin()
@@ -86,14 +89,14 @@ class Guard:
             if usage:
                 usage.end()
 
-    def _caller(self, scope: Scope) -> Key | None:
+    def _caller(self, scope: Scope, headers: Headers) -> Key | None:
         """The key a request came with, where it needs one. Raises what stands against it."""
         path, state = scope["path"], scope.setdefault("state", {})
         locked = self._keys is not None and self._keys.required()
         state.update(tenant="", trusted=not locked)
         if self._keys is None or not locked:
             return None
-        secret = _credential(scope)
+        secret = _credential(headers)
         key = self._keys.find(secret) if secret else None
         state["trusted"] = key is not None
         if path in PUBLIC:
@@ -115,18 +118,17 @@ class Guard:
         return WrongKey("This API key is not valid here.")
 
 
-def _read(scope: Scope, wanted: Collection[bytes]) -> dict[bytes, bytes]:
-    """The headers called so; what is there twice becomes a list, which is never a right value."""
+def _read(scope: Scope) -> Headers:
+    """The headers that decide; what is there twice becomes a list, which is never a right value."""
     found: dict[bytes, bytes] = {}
     for name, value in scope["headers"]:
-        if name in wanted:
+        if name in _READ:
             found[name] = found[name] + b"," + value if name in found else value
     return found
 
 
-def _credential(scope: Scope) -> bytes | None:
+def _credential(headers: Headers) -> bytes | None:
     """The one key that is shown; None if none is, b"" if it is malformed or there are two."""
-    headers = _read(scope, _WHO)
     shown = {headers[b"x-api-key"]} if b"x-api-key" in headers else set()
     if b"authorization" in headers:
         scheme, _, secret = headers[b"authorization"].partition(b" ")
@@ -136,12 +138,11 @@ def _credential(scope: Scope) -> bytes | None:
     return shown.pop() if len(shown) == 1 else b""
 
 
-def _check_type(scope: Scope) -> None:
+def _check_type(scope: Scope, headers: Headers) -> None:
     """Raises `NotJson`: what a page may send without asking first, forms and text, is not JSON."""
     if scope.get("method") != "POST" or not scope["path"].startswith("/v1/"):
         return
-    kind = _read(scope, _WHAT).get(b"content-type", b"").partition(b";")[0].strip().lower()
-    if kind != b"application/json" and not _JSON.fullmatch(kind):
+    if not _JSON.fullmatch(headers.get(b"content-type", b"").lower()):
         raise NotJson("The body must be JSON: send it with Content-Type: application/json.")
 
 

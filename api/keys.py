@@ -47,6 +47,7 @@ class KeyFile:
     def __init__(self, path: Path) -> None:
         """Raises ConfigError if there is a file that cannot be read."""
         self._path = path
+        self._name = str(path)  # to stat a Path takes twice as long
         self._stamp = self._stamp_now()
         self._keys = load(path)
         self._required = bool(self._keys)
@@ -66,7 +67,7 @@ class KeyFile:
 
     def _stamp_now(self) -> tuple[int, int, int] | None:
         try:
-            status = os.stat(self._path)
+            status = os.stat(self._name)
         except OSError:
             return None
         return status.st_ino, status.st_mtime_ns, status.st_size

@@ -42,7 +42,7 @@ class Reach:
                 "server.allowed_hosts in models.yaml can give it further names."
             )
         origin, site = headers.get(b"origin"), headers.get(b"sec-fetch-site")
-        if (origin or site) is not None and not self._trusts(origin, site, host):
+        if not self._trusts(origin, site, host):
             raise ForeignOrigin(
                 "Requests of other sites' pages are refused; "
                 "server.allowed_origins in models.yaml can allow a site."
