@@ -1,10 +1,10 @@
 """Who is let in: hosts, origins, content types and keys, over every route there is."""
 
 import asyncio
+import itertools
 import json
 import logging
 from contextlib import asynccontextmanager
-from itertools import product
 
 import httpx
 import pytest
@@ -74,7 +74,7 @@ def key_file(tmp_path):
 
 @asynccontextmanager
 async def client_of(pool, reach=None, key_file=None, **kwargs):
-    ring = KeyFile(key_file) if key_file else None
+    ring = KeyFile(key_file, itertools.count().__next__) if key_file else None
     async with (
         serving(pool, reach=reach, keys=ring) as url,
         httpx.AsyncClient(base_url=url, **kwargs) as client,
@@ -104,7 +104,7 @@ def refusal(response, status, code):
 async def test_no_route_answers_to_another_name(keyed, key_file):
     secret = keys.add(key_file, "alice")
     async with client_of(FakePool(), key_file=key_file if keyed else None) as client:
-        for host, (method, path) in product(FOREIGN_HOSTS, EVERYWHERE):
+        for host, (method, path) in itertools.product(FOREIGN_HOSTS, EVERYWHERE):
             headers = f"Host: {host}", f"x-api-key: {secret}", "X-Forwarded-Host: localhost"
             status, _ = await by_hand(client, method, path, *headers)
             assert status in (400, 421), (host, method, path)
@@ -199,7 +199,7 @@ FOREIGN_PAGES = [
 async def test_no_route_serves_a_page_of_another_site(key_file):
     secret = keys.add(key_file, "alice", admin=True)
     async with client_of(FakePool(), key_file=key_file) as client:
-        for headers, (method, path) in product(FOREIGN_PAGES, EVERYWHERE):
+        for headers, (method, path) in itertools.product(FOREIGN_PAGES, EVERYWHERE):
             ours = "Host: localhost:1", f"x-api-key: {secret}"
             status, text = await by_hand(client, method, path, *ours, *headers)
             assert status == 403, (headers, method, path)
@@ -266,7 +266,7 @@ async def test_what_a_form_or_a_beacon_can_send_is_never_read():
     posts = [path for method, path in ROUTES if method == "POST"]
     types = [(), *((f"Content-Type: {kind}",) for kind in OTHER_TYPES)]
     async with client_of(pool) as client:
-        for headers, path in product(types, posts):
+        for headers, path in itertools.product(types, posts):
             status, text = await by_hand(client, "POST", path, "Host: localhost", *headers)
             assert status == 415 and "unsupported_media_type" in text, headers
     assert not pool.requests
@@ -326,7 +326,7 @@ def patience(monkeypatch):
 async def test_every_route_but_the_public_ones_needs_a_key(admin, key_file, patience):
     secret = keys.add(key_file, "alice", admin=admin)
     async with client_of(FakePool(), key_file=key_file) as client:
-        for (headers, right), (method, path) in product(spellings(secret), EVERYWHERE):
+        for (headers, right), (method, path) in itertools.product(spellings(secret), EVERYWHERE):
             status, text = await by_hand(client, method, path, *LOCAL_JSON, *headers)
             if path not in PUBLIC and not right:
                 good = status == 401 and "www-authenticate: bearer" in text
@@ -498,7 +498,7 @@ async def test_no_secret_is_in_a_log_or_an_answer(key_file, caplog, capsys):
     said = ""
     async with client_of(FakePool(), key_file=key_file) as client:
         paths = "/v1/models", "/metrics", "/ready", "/nothing"
-        for (headers, _), path in product(spellings(secret), paths):
+        for (headers, _), path in itertools.product(spellings(secret), paths):
             said += (await by_hand(client, "GET", path, *LOCAL_JSON, *headers))[1]
     said += (caplog.text + str(capsys.readouterr())).lower()
     assert "invalid_api_key" in said

@@ -1,5 +1,6 @@
 """API keys on the command line, in their file and in use: what is stored, seen, counted."""
 
+import itertools
 import json
 import os
 import re
@@ -26,6 +27,13 @@ BROKEN = [
     '[{"name": "a", "sha256": "' + "0" * 64 + '", "concurrent": 0}]',
     '[{"name": "a", "sha256": "' + "0" * 64 + '", "scope": "admin"}]',
 ]
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self):
+        return self.now
 
 
 @pytest.fixture
@@ -140,8 +148,23 @@ def test_without_a_place_in_the_configuration_keys_are_the_users(monkeypatch, tm
     assert [key.name for key in keys.load(tmp_path / "onebox" / "keys.json")] == ["alice"]
 
 
+def watched(path):
+    """The view of a server that is asked once in a second."""
+    return KeyFile(path, itertools.count().__next__)
+
+
+def test_a_running_server_looks_at_the_file_twice_in_a_second(path):
+    clock = Clock()
+    ring = KeyFile(path, clock)
+    keys.add(path, "alice")
+    clock.now += 0.4
+    assert not ring.required()
+    clock.now += 0.1
+    assert ring.required()
+
+
 def test_a_running_server_sees_every_change(path):
-    ring = KeyFile(path)
+    ring = watched(path)
     assert not ring.required()
     secret = keys.add(path, "alice").encode()
     assert ring.required() and ring.find(secret).name == "alice"
@@ -153,7 +176,7 @@ def test_a_running_server_sees_every_change(path):
 @pytest.mark.parametrize("fate", ["gone", "empty", "damaged", "unreadable"])
 def test_once_there_were_keys_a_server_never_opens_again(fate, path):
     secret = keys.add(path, "alice")
-    ring = KeyFile(path)
+    ring = watched(path)
     match fate:
         case "gone":
             path.unlink()
@@ -170,7 +193,7 @@ def test_once_there_were_keys_a_server_never_opens_again(fate, path):
 
 
 def test_a_file_that_is_damaged_before_its_first_key_closes_the_server(path):
-    ring = KeyFile(path)
+    ring = watched(path)
     path.parent.mkdir()
     path.write_text("[")
     assert ring.required() and ring.damaged
@@ -218,13 +241,6 @@ def test_an_open_door_is_one_that_a_network_leads_to(address, is_open, path):
     assert is_open_door(address, KeyFile(path)) == is_open
     keys.add(path, "alice")
     assert not is_open_door(address, KeyFile(path))
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self):
-        return self.now
 
 
 def key(**limits):
