@@ -82,12 +82,12 @@ async def client_of(pool, reach=None, key_file=None, **kwargs):
         yield client
 
 
-async def by_hand(client, method, path, *headers):
+async def by_hand(client, method, path, *headers, version="1.1"):
     """The answer's status and text, to a request whose headers no library tidies up."""
     reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
     body = json.dumps(BODY)
     length = f"Content-Length: {len(body)}"
-    lines = f"{method} {path} HTTP/1.1", *headers, "Connection: close", length, "", body
+    lines = f"{method} {path} HTTP/{version}", *headers, "Connection: close", length, "", body
     writer.write("\r\n".join(lines).encode("latin-1"))
     answer = await asyncio.wait_for(reader.read(), 10)
     writer.close()
@@ -121,6 +121,7 @@ async def test_a_host_is_there_once_and_whole():
         ):
             status, _ = await by_hand(client, "GET", "/health", *headers)
             assert status in (400, 421), headers
+        assert (await by_hand(client, "GET", "/health", version="1.0"))[0] == 421
 
 
 async def test_a_whole_url_is_no_path():
@@ -390,7 +391,8 @@ async def test_an_address_that_guesses_is_told_to_wait(key_file):
     secret = keys.add(key_file, "alice")
     async with client_of(FakePool(), key_file=key_file) as client:
         for guess in range(limits.FAILURES):
-            response = await client.get("/v1/models", headers={"x-api-key": str(guess)})
+            headers = {"x-api-key": str(guess), "X-Forwarded-For": f"10.0.0.{guess}"}
+            response = await client.get("/v1/models", headers=headers)
             refusal(response, 401, "invalid_api_key")
         slowed = await client.get("/v1/models", headers={"x-api-key": "once more"})
         assert refusal(slowed, 429, "rate_limit_exceeded")["type"] == "rate_limit_error"
