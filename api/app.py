@@ -6,13 +6,19 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from api import errors, health, metrics, streams
+from api.guard import Guard
+from api.keys import KeyFile
 from api.openai import chat, completions, models
+from api.origins import Reach
 from api.tape import Archive
 from inference import Pool
 
 
-def create_app(pool: Pool) -> FastAPI:
-    """The HTTP server around `pool`, which it starts and closes with itself."""
+def create_app(pool: Pool, reach: Reach | None = None, keys: KeyFile | None = None) -> FastAPI:
+    """The HTTP server around `pool`, which it starts and closes with itself.
+
+    Without `reach` it goes by the names of loopback, without `keys` it asks for none.
+    """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -28,6 +34,7 @@ def create_app(pool: Pool) -> FastAPI:
     app.state.metrics = metrics.Metrics(pool)
     app.state.archive = Archive()
     errors.install(app)
+    app.add_middleware(Guard, reach=reach or Reach(), keys=keys)
     for module in (health, metrics, models, chat, completions, streams):
         app.include_router(module.router)
     return app

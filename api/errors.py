@@ -30,6 +30,38 @@ class BodyTooLarge(InferenceError):
     code = "body_too_large"
 
 
+class NotJson(InferenceError):
+    code = "unsupported_media_type"
+
+
+class WrongHost(InferenceError):
+    """The request names another server: DNS rebinding looks like this, and so does a typo."""
+
+    code = "unknown_host"
+
+
+class ForeignOrigin(InferenceError):
+    """A browser sends this for a page that is neither ours nor one we trust."""
+
+    code = "foreign_origin"
+
+
+class WrongKey(InferenceError):
+    code = "invalid_api_key"
+
+
+class NotAdmin(InferenceError):
+    code = "admin_only"
+
+
+class TooManyRequests(Overloaded):
+    code = "rate_limit_exceeded"
+
+
+class KeysUnreadable(InferenceError):
+    code = "keys_unreadable"
+
+
 class ClientGone(InferenceError):
     """The client hung up; nobody reads the answer (499 is nginx's number for it)."""
 
@@ -53,12 +85,19 @@ class StreamGone(InferenceError):
 _STATUS: Final[Mapping[type[InferenceError], int]] = {
     BadRequest: 400,
     ContextTooLong: 400,
+    WrongKey: 401,
+    ForeignOrigin: 403,
+    NotAdmin: 403,
     UnknownModel: 404,
     UnknownStream: 404,
     StreamGone: 410,
     BodyTooLarge: 413,
+    NotJson: 415,
+    WrongHost: 421,
     Overloaded: 429,
+    TooManyRequests: 429,
     ClientGone: 499,
+    KeysUnreadable: 503,
     NotReady: 503,
     WorkerLost: 503,
     DeadlineExceeded: 504,
@@ -79,6 +118,8 @@ def error_body(error: InferenceError) -> dict[str, Any]:
 def error_response(error: InferenceError) -> JSONResponse:
     status = status_of(error)
     headers = {}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
     if status in (429, 503):
         headers["Retry-After"] = str(getattr(error, "retry_after", 1))
     if isinstance(error, Poisonous):

@@ -21,8 +21,10 @@ async def health() -> Response:
 
 @router.api_route("/ready", methods=["GET", "HEAD"])
 async def ready(http: Request) -> Response:
-    """200 if a request would be taken now, else 503 with the reason."""
+    """200 if a request would be taken now, else 503; who has no key learns no reason."""
     pool: Pool = http.app.state.pool
     now = pool.status()
-    body = {"status": now.state, "detail": now.detail, "model": now.name}
+    body: dict[str, str] = {"status": now.state}
+    if http.state.trusted:
+        body |= {"detail": now.detail, "model": now.name}
     return JSONResponse(body, 200 if pool.ready else 503)

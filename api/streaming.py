@@ -79,7 +79,8 @@ async def answer(
             id, _, number = last.rpartition(":")
             return replay(http, id, event_number(number))
         call = understand(body, pool.status().name)
-        return await _reply(http, _generate(pool, call.requests), call, meter)
+        requests = _owned(call.requests, http.state.tenant)
+        return await _reply(http, _generate(pool, requests), call, meter)
     except InferenceError as error:
         meter.end(status_of(error))
         return error_response(error)
@@ -101,7 +102,7 @@ def replay(http: Request, id: str, after: int) -> Response:
 def recorded(http: Request, id: str) -> Tape:
     """Raises UnknownStream, also for those of other tenants."""
     archive: Archive = http.app.state.archive
-    return archive.find(id, _tenant(http))
+    return archive.find(id, http.state.tenant)
 
 
 def event_number(text: str) -> int:
@@ -120,13 +121,22 @@ async def _reply(http: Request, events: Events, call: Call, meter: Meter) -> Res
     if call.stream:
         narration = Narration(first, events, call.encoder, meter)
         if resumable:
-            tape = archive.record(call.requests[0].id, _tenant(http), narration)
+            tape = archive.record(call.requests[0].id, http.state.tenant, narration)
             return replay(http, tape.id, 0)
         return TokenStream(_frames(narration), narration)
     rest = await _unless_gone(http, _collect(events, meter))
     response = Response(call.encoder.fold([first, *rest]), media_type="application/json")
     meter.end(200)
     return response
+
+
+def _owned(requests: tuple[GenerationRequest, ...], tenant: str) -> tuple[GenerationRequest, ...]:
+    """`requests` in the name of `tenant`; what tenants have computed they never share."""
+    if not tenant:
+        return requests
+    return tuple(  # no name holds a NUL, so no salt of one is a salt of another
+        replace(request, tenant=tenant, salt=f"{tenant}\0{request.salt}") for request in requests
+    )
 
 
 async def _generate(pool: Pool, requests: tuple[GenerationRequest, ...]) -> Events:
@@ -251,7 +261,3 @@ async def _frames(narration: Narration) -> Frames:
     async for chunks in narration.chunks():
         if chunks:
             yield b"".join([b"data: %b\n\n" % chunk for chunk in chunks])
-
-
-def _tenant(http: Request) -> str:
-    return getattr(http.state, "tenant", "")

@@ -31,8 +31,8 @@ ONLY_IN = {
     "starlette": {"api/"},
     "sse_starlette": {"api/"},
     "uvicorn": {"api/"},
-    "typer": {"api/cli.py", "api/terminal_chat.py"},
-    "rich": {"api/cli.py", "api/terminal_chat.py"},
+    "typer": {"api/cli.py", "api/keys_command.py", "api/terminal_chat.py"},
+    "rich": {"api/cli.py", "api/keys_command.py", "api/terminal_chat.py"},
     "msgspec": {
         "inference/deployment.py",
         "inference/journal.py",

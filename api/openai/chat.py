@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request, Response
 from msgspec import UNSET, UnsetType
 from pydantic import BeforeValidator, Field
 
-from api.body import WireModel
+from api.body import Text, WireModel, Word
 from api.openai.common import (
     FINGERPRINT,
     SPELLED,
@@ -52,6 +52,7 @@ REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
     "continue_final_message": (False,),
     "add_generation_prompt": (True,),
 }
+MAX_CALLS: Final = 128
 _ROLES: Final[Mapping[str, str]] = {"developer": "system", "function": "tool"}
 _TEXT_PARTS: Final = ("text", "input_text", "output_text")
 _RESERVED: Final = frozenset({"self", "messages", "tools", "add_generation_prompt"})
@@ -107,26 +108,26 @@ TemplateKwargs = Annotated[dict[str, Any], BeforeValidator(_template_kwargs)]
 
 
 class FunctionCallBody(WireModel):
-    name: Annotated[str, Field(max_length=256)]
-    arguments: Annotated[str, BeforeValidator(_arguments)] = "{}"
+    name: Word
+    arguments: Annotated[Text, BeforeValidator(_arguments)] = "{}"
 
 
 class ToolCallBody(WireModel):
-    id: str | None = None
+    id: Word | None = None
     function: FunctionCallBody
 
 
 class MessageBody(WireModel):
     role: Annotated[Literal["system", "user", "assistant", "tool"], BeforeValidator(_role)]
-    content: Annotated[str, BeforeValidator(_text)] = ""
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    tool_calls: list[ToolCallBody] | None = None
+    content: Annotated[Text, BeforeValidator(_text)] = ""
+    reasoning_content: Text | None = None
+    reasoning: Text | None = None
+    tool_calls: list[ToolCallBody] | None = Field(None, max_length=MAX_CALLS)
 
 
 class FunctionBody(WireModel):
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
-    description: str | None = None
+    description: Text | None = None
     parameters: dict[str, Any] | None = None
 
 
@@ -141,7 +142,7 @@ class ChatBody(GenerationBody):
     tools: list[ToolBody] = Field([], max_length=128)
     tool_choice: Literal["auto", "none"] = "auto"
     enable_thinking: bool | None = None
-    reasoning_effort: str | None = None
+    reasoning_effort: Word | None = None
     chat_template_kwargs: TemplateKwargs = Field(default_factory=dict)
 
     def thinking(self) -> bool | None:

@@ -15,7 +15,7 @@ import msgspec
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from api import __version__
-from api.body import WireModel, validate
+from api.body import WireModel, Word, validate
 from inference import BadRequest, Finished, Sampling
 
 FINGERPRINT: Final = f"onebox-{__version__}"
@@ -73,6 +73,11 @@ def _biases(biases: Any) -> tuple[tuple[int, float], ...]:
     return tuple((int(token), float(bias)) for token, bias in biases.items())
 
 
+TokenId = Annotated[int, Field(ge=0, le=INT32)]
+Bias = Annotated[float, Field(ge=-100, le=100)]
+Biases = Annotated[
+    tuple[tuple[TokenId, Bias], ...], Field(max_length=MAX_BIASES), BeforeValidator(_biases)
+]
 Limit = Annotated[int, Field(ge=-1, le=INT32), AfterValidator(_not_zero)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Repetition = Annotated[float, Field(ge=0.01, le=10)]
@@ -90,7 +95,7 @@ class StreamOptions(WireModel):
 class GenerationBody(WireModel):
     """The fields of both endpoints; `None` means "not said"."""
 
-    model: Annotated[str, Field(max_length=256)] | None = None
+    model: Word | None = None
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
     n: int = Field(1, ge=1, le=8)
@@ -107,10 +112,10 @@ class GenerationBody(WireModel):
     repeat_penalty: Repetition | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    logit_bias: Annotated[tuple[tuple[int, float], ...], BeforeValidator(_biases)] | None = None
-    service_tier: str | None = None
+    logit_bias: Biases | None = None
+    service_tier: Word | None = None
     timeout: float | None = Field(None, gt=0, le=86_400)
-    cache_salt: str = Field("", max_length=256)
+    cache_salt: Word = ""
     speculation: bool = True
     resumable: bool = False
 

@@ -10,14 +10,16 @@ from typing import Annotated, Any, Final
 import msgspec
 from fastapi import APIRouter, Request, Response
 from msgspec import UNSET, UnsetType
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
+from api.body import MAX_BODY, Text
 from api.openai.common import (
     FINGERPRINT,
     INT32,
     GenerationBody,
     Head,
     Timings,
+    TokenId,
     Usage,
     read,
     unlimited,
@@ -38,7 +40,7 @@ REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
     "suffix": ("",),
 }
 MAX_PROMPTS: Final = 32
-Prompt = str | tuple[int, ...]
+Prompt = Text | Annotated[tuple[TokenId, ...], Field(max_length=MAX_BODY)]
 
 router = APIRouter()
 
@@ -65,7 +67,7 @@ def _is_tokens(value: Any) -> bool:
 
 
 class CompletionBody(GenerationBody):
-    prompt: Annotated[tuple[Prompt, ...], BeforeValidator(_prompts)]
+    prompt: Annotated[tuple[Prompt, ...], Field(max_length=MAX_PROMPTS), BeforeValidator(_prompts)]
 
 
 def understand(raw: dict[str, Any], served: str) -> Call:
