@@ -150,7 +150,8 @@ def serve(  # noqa: PLR0913 - typer wants one parameter per option
         deployment = prepare(config, model, wishes, threads, tuned=tuned)
         _print_plan(deployment)
         pool = Pool(deployment, queue=config.server.queue if queue is None else queue)
-        asyncio.run(_serve(pool, listener, _address(host, listener)))
+        address = _address(host, listener)
+        asyncio.run(_serve(pool, listener, address, config.server.drain_seconds))
 
 
 @app.command("tune")
@@ -261,12 +262,12 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-async def _serve(pool: Pool, listener: socket.socket, address: str) -> None:
+async def _serve(pool: Pool, listener: socket.socket, address: str, drain: float) -> None:
     """Serve until a signal ends it. Raises `NotReady` if the model cannot be loaded."""
-    # uvicorn repeats the signal that stopped it: a stop that was asked for is no failure.
+    # Before and after the server listens to signals itself: to be told to stop is no failure.
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, lambda *_: sys.exit(0))
-    server = server_for(create_app(pool))
+    server = server_for(create_app(pool), drain)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await pool.until_ready()
@@ -274,8 +275,9 @@ async def _serve(pool: Pool, listener: socket.socket, address: str) -> None:
         gc.freeze()  # what is there by now stays: to walk it takes 50 ms, and all streams wait
         _greet(address)
     except NotReady:
-        server.should_exit = True
-        raise
+        if not server.stopping:
+            server.stop()
+            raise
     finally:
         await serving
 

@@ -18,6 +18,7 @@ from inference import (
     InferenceError,
     NotReady,
     Overloaded,
+    ShuttingDown,
     UnknownModel,
     WorkerLost,
 )
@@ -35,17 +36,40 @@ class ClientGone(InferenceError):
     code = "client_gone"
 
 
+class BadHttp(InferenceError):
+    code = "bad_http"
+
+
+class HeaderTooLarge(InferenceError):
+    code = "header_too_large"
+
+
+class TooSlow(InferenceError):
+    code = "request_timeout"
+
+
+class TooManyConnections(InferenceError):
+    code = "too_many_connections"
+
+
 _STATUS: Final[Mapping[type[InferenceError], int]] = {
+    BadHttp: 400,
     BadRequest: 400,
     ContextTooLong: 400,
     UnknownModel: 404,
+    TooSlow: 408,
     BodyTooLarge: 413,
     Overloaded: 429,
+    HeaderTooLarge: 431,
     ClientGone: 499,
     NotReady: 503,
+    ShuttingDown: 503,
+    TooManyConnections: 503,
     WorkerLost: 503,
     DeadlineExceeded: 504,
 }
+# After these the connection is of no more use.
+_LAST: Final = (BadHttp, TooSlow, BodyTooLarge, HeaderTooLarge, ShuttingDown, TooManyConnections)
 UNFORESEEN: Final = InferenceError("Something broke inside the server; its log says what.")
 
 
@@ -64,7 +88,7 @@ def error_response(error: InferenceError) -> JSONResponse:
     headers = {}
     if status in (429, 503):
         headers["Retry-After"] = str(getattr(error, "retry_after", 1))
-    if status == 413:
+    if isinstance(error, _LAST):
         headers["Connection"] = "close"
     return JSONResponse(error_body(error), status, headers)
 

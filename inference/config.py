@@ -63,6 +63,7 @@ def _shaped(pattern: str, words: str) -> AfterValidator:
 
 _Port = Annotated[int, Field(ge=0, le=65535)]
 _Limit = Annotated[int, Field(ge=1)]
+_Seconds = Annotated[int, Field(ge=0, le=86_400)]
 _Count = Annotated[int | None, Field(ge=1), WrapValidator(_or_auto)]
 _Natural = Annotated[int | None, Field(ge=0), WrapValidator(_or_auto)]
 _Milliseconds = Annotated[float | None, Field(gt=0), WrapValidator(_or_auto)]
@@ -84,11 +85,12 @@ class _Section(BaseModel):
 
 
 class ServerConfig(_Section):
-    """Where the server listens, and how many requests may wait for a slot."""
+    """Where the server listens, how many requests may wait, and how long a stop may take."""
 
     host: str = "127.0.0.1"
     port: _Port = 8000
     queue: _Limit = 256
+    drain_seconds: _Seconds = 25
 
 
 class SamplingEntry(_Section):

@@ -36,7 +36,7 @@ from inference.wire import (
     receive,
 )
 
-State = Literal["loading", "ready", "restarting", "failed", "stopped"]
+State = Literal["loading", "ready", "restarting", "failed", "draining", "stopped"]
 Answer = Accepted | Rejected | Delta | End
 Answers = asyncio.Queue[Answer]
 
@@ -94,8 +94,8 @@ class Replica:
     def start(self) -> None:
         self._supervisor = asyncio.create_task(self._supervise())
 
-    async def close(self) -> None:
-        """End the worker; what is still live is rejected."""
+    async def close(self, patience: float = _LONGEST_END) -> None:
+        """End the worker, by force after `patience` seconds; what is still live is rejected."""
         self._become("stopped", "the server is shutting down")
         worker = self._worker
         if self._supervisor:
@@ -103,7 +103,7 @@ class Replica:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._supervisor
         if worker:
-            await _end_of(worker)
+            await _end_of(worker, patience)
 
     async def settled(self) -> State:
         """Wait while the state is `loading`; the state then."""
@@ -225,9 +225,9 @@ async def _start_process(command: Sequence[str], config: EngineConfig) -> _Worke
     return _Worker(reader, writer, asyncio.create_task(_autopsy(process)), process.pid)
 
 
-async def _end_of(worker: _Worker) -> str:
+async def _end_of(worker: _Worker, patience: float = _LONGEST_END) -> str:
     """Wait for the end of a worker that has closed its socket or was told to; how it ended."""
-    done, _ = await asyncio.wait({worker.ended}, timeout=_LONGEST_END)
+    done, _ = await asyncio.wait({worker.ended}, timeout=patience)
     if not done:
         worker.ended.cancel()
         await asyncio.wait({worker.ended})

@@ -199,6 +199,12 @@ class NotReady(InferenceError):
     code = "not_ready"
 
 
+class ShuttingDown(NotReady):
+    """No new request is taken, for good."""
+
+    retry_after = 5  # seconds: by then another server may listen here
+
+
 class DeadlineExceeded(InferenceError):
     """The time that a request gave itself has passed."""
 

@@ -1,19 +1,21 @@
 """A stand-in at the Pool seam: answers requests from scripts and remembers what happened."""
 
 import asyncio
-import socket
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from api.app import create_app
-from api.server import server_for
+from api.connection import Limits
+from api.server import Server, bind, server_for
 from inference import (
     Finished,
     GenerationEvent,
     GenerationRequest,
     ModelInfo,
+    NotReady,
     PoolStatus,
+    ShuttingDown,
     Started,
     TextDelta,
     Timings,
@@ -22,6 +24,7 @@ from inference import (
 from inference.wire import Stats
 
 Step = GenerationEvent | Exception | asyncio.Event
+LIMITS = Limits()
 
 USAGE = Usage(prompt_tokens=7, completion_tokens=2, cached_tokens=3)
 TIMINGS = Timings(queued=0.001, first_token=0.1, total=0.3)
@@ -47,6 +50,7 @@ class FakePool:
         self.requests: list[GenerationRequest] = []
         self.waiting = asyncio.Event()
         self.cancelled = asyncio.Event()
+        self._closed = asyncio.Event()
         self.now = PoolStatus(
             state="ready",
             detail="",
@@ -81,10 +85,16 @@ class FakePool:
     async def start(self) -> None:
         pass
 
-    async def close(self) -> None:
+    def drain(self) -> None:
+        self.become("draining", "it stops")
+
+    async def close(self, patience: float = 10.0) -> None:
         self.become("stopped", "")
+        self._closed.set()
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
+        if self.now.state == "draining":
+            raise ShuttingDown("it stops")
         self.requests.append(request)
         script = self.scripts.pop(0) if self.scripts else hello(request.n)
         try:
@@ -92,7 +102,7 @@ class FakePool:
                 match step:
                     case asyncio.Event():
                         self.waiting.set()
-                        await step.wait()
+                        await self._until(step)
                     case Exception():
                         raise step
                     case event:
@@ -101,15 +111,33 @@ class FakePool:
             self.cancelled.set()
             raise
 
+    async def _until(self, step: asyncio.Event) -> None:
+        waits = [asyncio.create_task(event.wait()) for event in (step, self._closed)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        if not step.is_set():
+            raise NotReady("it has stopped")
+
 
 @asynccontextmanager
-async def serving(pool: FakePool, patience: int = 5) -> AsyncIterator[str]:
-    """The address of a real server around `pool`, on loopback."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = server_for(create_app(pool), patience)
+async def served(
+    pool: FakePool, drain: float = 5, limits: Limits = LIMITS
+) -> AsyncIterator[tuple[str, Server]]:
+    """The address of a real server around `pool`, on loopback, and the server."""
+    listener = bind("127.0.0.1", 0)
+    server = server_for(create_app(pool), drain, limits)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", server
     finally:
-        server.should_exit = True
+        server.stop()
         await asyncio.wait_for(task, 10)
+
+
+@asynccontextmanager
+async def serving(pool: FakePool, drain: float = 5, limits: Limits = LIMITS) -> AsyncIterator[str]:
+    async with served(pool, drain, limits) as (url, _):
+        yield url
