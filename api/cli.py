@@ -18,7 +18,6 @@ from typing import Annotated, Any, Final
 import typer
 import typer.core
 from anyio.from_thread import start_blocking_portal
-from fastapi import FastAPI
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -36,7 +35,7 @@ from api import __version__, keys_command, terminal_chat
 from api.app import create_app
 from api.keys import KeyFile, place
 from api.origins import Reach, is_open_door, reach_of, refuse_open_door
-from api.server import AddressTaken, bind, server_for
+from api.server import AddressTaken, Server, bind, server_for
 from inference import (
     BadModelFile,
     Config,
@@ -160,7 +159,8 @@ def serve(  # noqa: PLR0913 - typer wants one parameter per option
         _print_plan(deployment)
         pool = Pool(deployment, queue=config.server.queue if queue is None else queue)
         greeting = _greeting(_address(host, listener), keyed=keys.required())
-        asyncio.run(_serve(pool, create_app(pool, reach, keys), listener, greeting))
+        server = server_for(create_app(pool, reach, keys), config.server.drain_seconds)
+        asyncio.run(_serve(pool, server, listener, greeting))
 
 
 @app.command("tune")
@@ -284,12 +284,11 @@ def _admission(
     return reach_of(config, host, address), keys
 
 
-async def _serve(pool: Pool, served: FastAPI, listener: socket.socket, greeting: str) -> None:
+async def _serve(pool: Pool, server: Server, listener: socket.socket, greeting: str) -> None:
     """Serve until a signal ends it. Raises `NotReady` if the model cannot be loaded."""
-    # uvicorn repeats the signal that stopped it: a stop that was asked for is no failure.
+    # Before and after the server listens to signals itself: to be told to stop is no failure.
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, lambda *_: sys.exit(0))
-    server = server_for(served)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await pool.until_ready()
@@ -297,8 +296,9 @@ async def _serve(pool: Pool, served: FastAPI, listener: socket.socket, greeting:
         gc.freeze()  # what is there by now stays: to walk it takes 50 ms, and all streams wait
         typer.echo(greeting)
     except NotReady:
-        server.should_exit = True
-        raise
+        if not server.stopping:
+            server.stop()
+            raise
     finally:
         await serving
 

@@ -19,6 +19,7 @@ from inference import (
     NotReady,
     Overloaded,
     Poisonous,
+    ShuttingDown,
     UnknownModel,
     WorkerLost,
 )
@@ -82,7 +83,24 @@ class StreamGone(InferenceError):
         super().__init__("The stream is there, but not from that event on any more.")
 
 
+class BadHttp(InferenceError):
+    code = "bad_http"
+
+
+class HeaderTooLarge(InferenceError):
+    code = "header_too_large"
+
+
+class TooSlow(InferenceError):
+    code = "request_timeout"
+
+
+class TooManyConnections(InferenceError):
+    code = "too_many_connections"
+
+
 _STATUS: Final[Mapping[type[InferenceError], int]] = {
+    BadHttp: 400,
     BadRequest: 400,
     ContextTooLong: 400,
     WrongKey: 401,
@@ -90,18 +108,24 @@ _STATUS: Final[Mapping[type[InferenceError], int]] = {
     NotAdmin: 403,
     UnknownModel: 404,
     UnknownStream: 404,
+    TooSlow: 408,
     StreamGone: 410,
     BodyTooLarge: 413,
     NotJson: 415,
     WrongHost: 421,
     Overloaded: 429,
     TooManyRequests: 429,
+    HeaderTooLarge: 431,
     ClientGone: 499,
     KeysUnreadable: 503,
     NotReady: 503,
+    ShuttingDown: 503,
+    TooManyConnections: 503,
     WorkerLost: 503,
     DeadlineExceeded: 504,
 }
+# After these the connection is of no more use.
+_LAST: Final = (BadHttp, TooSlow, BodyTooLarge, HeaderTooLarge, ShuttingDown, TooManyConnections)
 UNFORESEEN: Final = InferenceError("Something broke inside the server; its log says what.")
 
 
@@ -124,7 +148,7 @@ def error_response(error: InferenceError) -> JSONResponse:
         headers["Retry-After"] = str(getattr(error, "retry_after", 1))
     if isinstance(error, Poisonous):
         headers["x-should-retry"] = "false"  # heeded by the clients of OpenAI and Anthropic
-    if status == 413:
+    if isinstance(error, _LAST):
         headers["Connection"] = "close"
     return JSONResponse(error_body(error), status, headers)
 

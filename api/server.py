@@ -1,14 +1,28 @@
 """The uvicorn server around the app: its socket, its limits, its way to stop."""
 
+import asyncio
 import logging
+import math
 import socket
+from functools import partial
+from time import monotonic
+from types import FrameType
+from typing import Any, Final, cast
 
 import uvicorn
 from fastapi import FastAPI
 
+from api.connection import Connection, Door, Limits
 from api.guard import HEADERS
-from api.streaming import DRAIN_SECONDS
-from inference import InferenceError
+from inference import InferenceError, Pool
+
+DRAIN_SECONDS: Final = 25
+_LAST_WORDS: Final = 1  # seconds for clients to take the end of their answers
+_BACKLOG: Final = 2048  # connections that may wait to be accepted
+_ACCEPTED_AT_ONCE: Final = 16  # between two of which streams get on with their tokens
+_SEND_BUFFER: Final = 128 << 10  # bytes of a connection in the system, which doubles it
+_LIMITS: Final = Limits()
+_log = logging.getLogger(__name__)
 
 
 class AddressTaken(InferenceError):
@@ -22,30 +36,90 @@ def bind(host: str, port: int) -> socket.socket:
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.create_server((host, port), family=family, backlog=2048)
+        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         reason = str(error.strerror).partition(" (")[0].lower()
         advice = "choose another with --host or --port"
         raise AddressTaken(f"Cannot listen on {host}:{port}: {reason}; {advice}.") from None
-    # Connections inherit it. asyncio sets it only where the socket names its protocol, and without
-    # it a token can wait 40 ms for the client's delayed acknowledgement of the one before.
+    # Connections inherit both. asyncio sets the first only where the socket names its protocol, and
+    # without it a token can wait 40 ms for the client's delayed acknowledgement of the one before.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
     return listener
 
 
-def server_for(app: FastAPI, patience: int = DRAIN_SECONDS + 5) -> uvicorn.Server:
-    """A server that, told to stop, waits `patience` seconds for answers to end."""
-    # h11 bounds the header size; httptools, which uvicorn would prefer, does not.
+class Server(uvicorn.Server):
+    """A server that stops in two steps.
+
+    Told to stop, it takes no new work, still answers whether it is ready (it is not), and ends as
+    soon as no request runs. After `drain` seconds, or when it is told again, what still runs ends
+    with an error that says so.
+    """
+
+    def __init__(self, config: uvicorn.Config, pool: Pool, drain: float) -> None:
+        super().__init__(config)
+        self._pool = pool
+        self._drain = drain
+        self._stop_by = math.inf
+
+    @property
+    def stopping(self) -> bool:
+        return self._stop_by < math.inf
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Called by SIGINT and SIGTERM."""
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop once what runs has ended; told twice, now."""
+        if self.stopping:
+            self._stop_by = 0.0
+            return
+        self._pool.drain()
+        self._stop_by = monotonic() + self._drain
+        if self.server_state.tasks:
+            last = "answers that run are finished first; stop again to end them now"
+            _log.warning("Stopping within %g s: %s.", self._drain, last)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called by uvicorn ten times a second: whether to leave."""
+        if self.stopping and (not self.server_state.tasks or monotonic() >= self._stop_by):
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listener in sockets or ():  # asyncio accepts as many at once as it lets wait
+            listener.listen(_BACKLOG)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Called when it is time to leave: ends every answer, then every connection."""
+        closing = asyncio.create_task(self._pool.close(patience=_LAST_WORDS))
+        cutting = asyncio.get_running_loop().call_later(_LAST_WORDS, self._cut)
+        await super().shutdown(sockets)
+        cutting.cancel()
+        await closing
+
+    def _cut(self) -> None:
+        for connection in self.server_state.connections:
+            connection.transport.abort()
+
+
+def server_for(app: FastAPI, drain: float = DRAIN_SECONDS, limits: Limits = _LIMITS) -> Server:
+    """A server for the app of a pool that lets answers run `drain` seconds when it stops."""
+    protocol: Any = partial(Connection, door=Door(limits))
     config = uvicorn.Config(
         app,
-        http="h11",
+        http=protocol,
         ws="none",
-        log_level="warning",
+        log_level="error",  # a client's mistakes are answered, not logged
         access_log=False,
         proxy_headers=False,
         server_header=False,
         headers=HEADERS,
-        timeout_graceful_shutdown=patience,
+        backlog=_ACCEPTED_AT_ONCE,
+        timeout_keep_alive=limits.idle,
+        timeout_graceful_shutdown=2 * _LAST_WORDS,
     )
     logging.getLogger("sse_starlette.sse").setLevel(logging.INFO)  # at DEBUG it logs every chunk
-    return uvicorn.Server(config)
+    return Server(config, cast(Pool, app.state.pool), drain)

@@ -2,7 +2,8 @@
 
 The first event is awaited before the answer begins, so a refusal has its own HTTP status. A
 client that hangs up, at any time, closes the generation, and that cancels it in the model.
-Every stream ends in `data: [DONE]`, after an error too. Knows no wire dialect: an `Encoder` does.
+Every stream ends in `data: [DONE]`, after an error too. Knows no wire dialect: an `Encoder` does,
+and no clock: a `Connection` cuts off who does not read.
 """
 
 import asyncio
@@ -30,8 +31,6 @@ from inference import (
     Started,
 )
 
-# A server that is told to stop lets streams run this long; uvicorn's own limit must be longer.
-DRAIN_SECONDS: Final = 25
 _PING_SECONDS: Final = 15
 _NO_HURRY: Final = 3600  # seconds: a pool that closes ends its streams, sse-starlette need not
 _DONE: Final = b"[DONE]"

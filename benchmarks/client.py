@@ -141,7 +141,7 @@ class Client:
         answer = Answer(role, tokens)
         try:
             url = f"{self.server.url}/v1/completions"
-            body = json.dumps(_body(self.server, prompt, tokens) | dict(fields)).encode()
+            body = json.dumps(completion_of(self.server, prompt, tokens) | dict(fields)).encode()
             async with asyncio.timeout(_PATIENCE), post(url, body) as reply:
                 await _read(reply, answer, begun)
         except (OSError, h11.ProtocolError) as error:
@@ -154,7 +154,8 @@ class Client:
         return answer
 
 
-def _body(server: Server, prompt: Prompt, tokens: int) -> dict[str, Any]:
+def completion_of(server: Server, prompt: Prompt, tokens: int) -> dict[str, Any]:
+    """The body that asks for exactly `tokens` tokens, streamed, greedy."""
     return {
         "model": server.model,
         "prompt": prompt,

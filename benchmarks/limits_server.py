@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+import uvicorn
 from fastapi import FastAPI
 from sse_starlette import EventSourceResponse
 
@@ -74,8 +75,12 @@ def _chunk(text: str, reason: str | None) -> str:
     return json.dumps(head | {"choices": [choice]})
 
 
+def _plain(app: FastAPI) -> uvicorn.Config:
+    return uvicorn.Config(app, http="h11", log_level="warning", access_log=False)
+
+
 if __name__ == "__main__":
     kind, port = sys.argv[1:]
     with bind("127.0.0.1", int(port)) as listener:
-        server = server_for({"onebox": onebox, "bare": bare}[kind]())
+        server = server_for(onebox()) if kind == "onebox" else uvicorn.Server(_plain(bare()))
         asyncio.run(server.serve(sockets=[listener]))

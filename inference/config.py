@@ -63,6 +63,7 @@ def _shaped(pattern: str, words: str) -> AfterValidator:
 
 _Port = Annotated[int, Field(ge=0, le=65535)]
 _Limit = Annotated[int, Field(ge=1)]
+_Seconds = Annotated[int, Field(ge=0, le=86_400)]
 _Count = Annotated[int | None, Field(ge=1), WrapValidator(_or_auto)]
 _Natural = Annotated[int | None, Field(ge=0), WrapValidator(_or_auto)]
 _Milliseconds = Annotated[float | None, Field(gt=0), WrapValidator(_or_auto)]
@@ -91,7 +92,7 @@ class _Section(BaseModel):
 
 
 class ServerConfig(_Section):
-    """Where the server listens, who may come in, and how many requests may wait for a slot."""
+    """Where the server listens, who may come in, how many may wait, and how long a stop takes."""
 
     host: str = "127.0.0.1"
     port: _Port = 8000
@@ -99,6 +100,7 @@ class ServerConfig(_Section):
     keys: _Path | None = None
     allowed_hosts: list[_Host] = []
     allowed_origins: list[_Origin] = []
+    drain_seconds: _Seconds = 25
 
 
 class SamplingEntry(_Section):

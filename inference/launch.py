@@ -17,7 +17,7 @@ from typing import Final
 from inference.wire import EngineConfig
 
 WORKER: Final = (sys.executable, "-m", "inference.worker")
-_LONGEST_END = 10.0  # seconds for a worker to finish its step; then it is killed
+LONGEST_END: Final = 10.0  # seconds for a worker to finish its step; then it is killed
 _LAST_WORDS = 1000  # bytes of stderr
 
 
@@ -42,10 +42,10 @@ class Worker:
         """End it now; a thread can only be left alone."""
         self.ended.cancel()
 
-    async def end(self) -> End:
+    async def end(self, patience: float = LONGEST_END) -> End:
         """Wait for the end of a worker that has closed its socket or was told to; kill it if that
-        takes too long."""
-        await asyncio.wait({self.ended}, timeout=_LONGEST_END)
+        takes more than `patience` seconds."""
+        await asyncio.wait({self.ended}, timeout=patience)
         if not self.ended.done():
             self.kill()
             await asyncio.wait({self.ended})

@@ -34,6 +34,7 @@ from inference.types import (
     Poisonous,
     ReasoningDelta,
     Sampling,
+    ShuttingDown,
     Started,
     TextDelta,
     Timings,
@@ -46,6 +47,7 @@ from inference.types import (
 from inference.wire import Accepted, Chat, Delta, End, Rejected, Stats, Submit, Tokens
 from inference.wire import Text as TextPrompt
 
+_DRAINING = "The server is shutting down and takes no new requests."
 _ERRORS = {
     error.code: error
     for error in (
@@ -98,6 +100,7 @@ class Pool:
         )
         self._ids = iter(range(1, 2**63))
         self._live = 0
+        self._draining = False
         self._mean_seconds = 1.0  # of a request, for Retry-After
 
     async def start(self) -> None:
@@ -109,13 +112,18 @@ class Pool:
         if await self._replica.settled() != "ready":
             raise NotReady(f"{self._deployment.model.name}: {self._replica.detail}")
 
-    async def close(self) -> None:
-        """End the worker; requests that still run end with an error."""
-        await self._replica.close()
+    def drain(self) -> None:
+        """Take no more requests; those that run go on."""
+        self._draining = True
+
+    async def close(self, patience: float = 10.0) -> None:
+        """End the worker, by force after `patience` seconds; requests that still run end with an
+        error."""
+        await self._replica.close(patience)
 
     @property
     def ready(self) -> bool:
-        return self._replica.state == "ready"
+        return self._replica.state == "ready" and not self._draining
 
     @property
     def worker_pid(self) -> int | None:
@@ -123,9 +131,10 @@ class Pool:
 
     def status(self) -> PoolStatus:
         replica, model = self._replica, self._deployment.model
+        draining = self._draining and replica.state != "stopped"
         return PoolStatus(
-            state=replica.state,
-            detail=replica.detail,
+            state="draining" if draining else replica.state,
+            detail=_DRAINING if draining else replica.detail,
             name=model.name,
             aliases=model.aliases,
             info=replica.info,
@@ -170,6 +179,8 @@ class Pool:
         model = self._deployment.model
         if request.model not in (None, "default", model.name, *model.aliases):
             raise UnknownModel(f"No model of that name is served; this is {model.name}.", "model")
+        if self._draining:
+            raise ShuttingDown(_DRAINING)
         if not self._replica.accepting:
             detail = self._replica.detail or "the model is still loading"
             raise NotReady(detail, retry_after=self._replica.retry_after)

@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 from inference.autopsy import Death, Stage, kills_for_memory
 from inference.journal import Answer, Journal
-from inference.launch import WORKER, Worker, in_process, on_thread
+from inference.launch import LONGEST_END, WORKER, Worker, in_process, on_thread
 from inference.types import BadRequest, ModelInfo, NotReady, Poisonous, WorkerLost
 from inference.wire import (
     Accepted,
@@ -35,7 +35,7 @@ from inference.wire import (
     receive,
 )
 
-State = Literal["loading", "ready", "restarting", "failed", "stopped"]
+State = Literal["loading", "ready", "restarting", "failed", "draining", "stopped"]
 Answers = asyncio.Queue[Answer]
 
 STALL: Final = 30.0  # seconds without a word from a worker that owes one
@@ -115,8 +115,8 @@ class Replica:
     def start(self) -> None:
         self._supervisor = asyncio.create_task(self._supervise())
 
-    async def close(self) -> None:
-        """End the worker; what is still live is rejected."""
+    async def close(self, patience: float = LONGEST_END) -> None:
+        """End the worker, by force after `patience` seconds; what is still live is rejected."""
         self._become("stopped", "the server is shutting down")
         life = self._life
         if self._supervisor:
@@ -125,7 +125,7 @@ class Replica:
                 await self._supervisor
         self._abandon(NotReady.code, self.detail)
         if life:
-            await life.worker.end()
+            await life.worker.end(patience)
 
     async def settled(self) -> State:
         """Wait while the state is `loading`; the state then."""

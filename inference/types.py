@@ -198,10 +198,19 @@ class NotReady(InferenceError):
     """No worker can take the request now: it is loading, restarting or shutting down."""
 
     code = "not_ready"
+    retry_after = 1  # seconds
 
-    def __init__(self, message: str, field: str | None = None, retry_after: int = 1) -> None:
+    def __init__(
+        self, message: str, field: str | None = None, retry_after: int | None = None
+    ) -> None:
         super().__init__(message, field)
-        self.retry_after = retry_after
+        self.retry_after = retry_after or self.retry_after
+
+
+class ShuttingDown(NotReady):
+    """No new request is taken, for good."""
+
+    retry_after = 5  # by then another server may listen here
 
 
 class DeadlineExceeded(InferenceError):

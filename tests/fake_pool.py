@@ -1,21 +1,23 @@
 """A stand-in at the Pool seam: answers requests from scripts and remembers what happened."""
 
 import asyncio
-import socket
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from api.app import create_app
+from api.connection import Limits
 from api.keys import KeyFile
 from api.origins import Reach
-from api.server import server_for
+from api.server import Server, bind, server_for
 from inference import (
     Finished,
     GenerationEvent,
     GenerationRequest,
     ModelInfo,
+    NotReady,
     PoolStatus,
+    ShuttingDown,
     Started,
     TextDelta,
     Timings,
@@ -24,6 +26,7 @@ from inference import (
 from inference.wire import Stats
 
 Step = GenerationEvent | Exception | asyncio.Event
+LIMITS = Limits()
 
 USAGE = Usage(prompt_tokens=7, completion_tokens=2, cached_tokens=3)
 TIMINGS = Timings(queued=0.001, first_token=0.1, total=0.3)
@@ -49,6 +52,7 @@ class FakePool:
         self.requests: list[GenerationRequest] = []
         self.waiting = asyncio.Event()
         self.cancelled = asyncio.Event()
+        self._closed = asyncio.Event()
         self.now = PoolStatus(
             state="ready",
             detail="",
@@ -83,10 +87,16 @@ class FakePool:
     async def start(self) -> None:
         pass
 
-    async def close(self) -> None:
+    def drain(self) -> None:
+        self.become("draining", "it stops")
+
+    async def close(self, patience: float = 10.0) -> None:
         self.become("stopped", "")
+        self._closed.set()
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
+        if self.now.state == "draining":
+            raise ShuttingDown("it stops")
         self.requests.append(request)
         script = self.scripts.pop(0) if self.scripts else hello(request.n)
         try:
@@ -94,7 +104,7 @@ class FakePool:
                 match step:
                     case asyncio.Event():
                         self.waiting.set()
-                        await step.wait()
+                        await self._until(step)
                     case Exception():
                         raise step
                     case event:
@@ -102,6 +112,16 @@ class FakePool:
         except (GeneratorExit, asyncio.CancelledError):
             self.cancelled.set()
             raise
+
+    async def _until(self, step: asyncio.Event) -> None:
+        waits = [asyncio.create_task(event.wait()) for event in (step, self._closed)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        if not step.is_set():
+            raise NotReady("it has stopped")
 
 
 def post_head(path: str, header: str) -> bytes:
@@ -111,15 +131,25 @@ def post_head(path: str, header: str) -> bytes:
 
 
 @asynccontextmanager
-async def serving(
-    pool: FakePool, patience: int = 5, reach: Reach | None = None, keys: KeyFile | None = None
-) -> AsyncIterator[str]:
-    """The address of a real server around `pool`, on loopback."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = server_for(create_app(pool, reach, keys), patience)
+async def served(
+    pool: FakePool,
+    drain: float = 5,
+    limits: Limits = LIMITS,
+    reach: Reach | None = None,
+    keys: KeyFile | None = None,
+) -> AsyncIterator[tuple[str, Server]]:
+    """The address of a real server around `pool`, on loopback, and the server."""
+    listener = bind("127.0.0.1", 0)
+    server = server_for(create_app(pool, reach, keys), drain, limits)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", server
     finally:
-        server.should_exit = True
+        server.stop()
         await asyncio.wait_for(task, 10)
+
+
+@asynccontextmanager
+async def serving(pool: FakePool, **how) -> AsyncIterator[str]:
+    async with served(pool, **how) as (url, _):
+        yield url

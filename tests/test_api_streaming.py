@@ -12,7 +12,7 @@ from api.metrics import Meter, Metrics
 from api.openai.chat import Encoder
 from api.openai.common import Head
 from api.streaming import Narration, TokenStream
-from inference import GenerationRequest, NotReady, Started, TextDelta, WorkerLost
+from inference import GenerationRequest, Started, TextDelta, WorkerLost
 from tests.fake_pool import FakePool, end, hello, post_head, serving
 
 CHAT = "/v1/chat/completions"
@@ -134,18 +134,6 @@ async def test_a_hang_up_before_the_stream_begins_cancels_the_request():
     assert pool.cancelled.is_set()
 
 
-async def test_a_client_that_reads_nothing_is_cut_off(monkeypatch):
-    monkeypatch.setattr(streaming, "_STALL_SECONDS", 0.01)
-    pool = FakePool()
-
-    async def send(message):
-        if message["type"] == "http.response.body":
-            await for_ever()
-
-    await (await stream_of(pool))({"type": "http", "method": "POST"}, for_ever, send)
-    assert pool.cancelled.is_set()
-
-
 async def test_a_quiet_stream_carries_comments(monkeypatch):
     monkeypatch.setattr(streaming, "_PING_SECONDS", 0.01)
     going = asyncio.Event()
@@ -160,42 +148,3 @@ async def test_a_quiet_stream_carries_comments(monkeypatch):
     await (await stream_of(pool))({"type": "http", "method": "POST"}, for_ever, send)
     comment = next(body for body in sent if body.startswith(b": ping"))
     assert comment.endswith(b"\n\n") and b"\r" not in comment
-
-
-async def test_a_server_that_stops_ends_its_streams_with_an_error_event(monkeypatch):
-    monkeypatch.setattr(streaming, "DRAIN_SECONDS", 0)
-    pool = FakePool([Started(7), TextDelta(0, "Hel"), asyncio.Event()])
-    client = httpx.AsyncClient()
-    async with serving(pool) as url:
-        request = asyncio.create_task(client.post(url + CHAT, json=STREAM))
-        await asyncio.wait_for(pool.waiting.wait(), 10)
-    *_, failure, done = payloads((await request).text)
-    await client.aclose()
-    assert json.loads(failure)["error"]["code"] == NotReady.code
-    assert done == "[DONE]"
-    assert pool.cancelled.is_set()
-
-
-async def test_a_server_that_stops_refuses_a_whole_answer_it_cannot_wait_for():
-    pool = FakePool([Started(7), TextDelta(0, "Hel"), asyncio.Event()])
-    client = httpx.AsyncClient()
-    async with serving(pool, patience=1) as url:
-        request = asyncio.create_task(client.post(url + CHAT, json=BODY))
-        await asyncio.wait_for(pool.waiting.wait(), 10)
-    response = await request
-    await client.aclose()
-    assert response.status_code == 503
-    assert response.json()["error"]["code"] == NotReady.code
-
-
-async def test_a_server_that_stops_lets_a_stream_finish_that_can():
-    going = asyncio.Event()
-    pool = FakePool([Started(7), TextDelta(0, "Hel"), going, TextDelta(0, "lo"), end()])
-    client = httpx.AsyncClient()
-    async with serving(pool) as url:
-        request = asyncio.create_task(client.post(url + CHAT, json=STREAM))
-        await asyncio.wait_for(pool.waiting.wait(), 10)
-        asyncio.get_running_loop().call_later(0.7, going.set)
-    chunks = payloads((await request).text)
-    await client.aclose()
-    assert json.loads(chunks[-2])["choices"][0]["finish_reason"] == "stop"
