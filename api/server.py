@@ -114,7 +114,7 @@ def server_for(app: FastAPI, drain: float = DRAIN_SECONDS, limits: Limits = _LIM
         log_level="error",  # a client's mistakes are answered, not logged
         access_log=False,
         backlog=_ACCEPTED_AT_ONCE,
-        timeout_keep_alive=limits.idle,
+        timeout_keep_alive=2 * limits.idle,  # the connection itself is sooner
         timeout_graceful_shutdown=2 * _LAST_WORDS,
     )
     logging.getLogger("sse_starlette.sse").setLevel(logging.INFO)  # at DEBUG it logs every chunk
