@@ -42,7 +42,7 @@ _LOOKS: Final = 20  # at a reader that does not read, until it has run out of ti
 
 _AT_ONCE: Final = struct.pack("ii", 1, 0)  # how long to linger
 
-_Owed = Literal["nothing", "header", "body"]
+_Owed = Literal["nothing", "request", "header", "body"]
 _log = logging.getLogger(__name__)
 
 
@@ -163,28 +163,29 @@ class Connection(H11Protocol):
             self._refuse(BadHttp("This is not a valid HTTP/1.1 request."))
 
     def _wait_for_client(self) -> None:
-        """Set the timer for what the client owes: the rest of a header, or of a body."""
+        """Set the timer for what the client owes: a request, or the rest of its header or body."""
         owed, now = self._owes(), self.loop.time()
         if owed == self._owed and owed != "body":
-            return  # a header has one time for all of it, however it trickles in
+            return  # a header has one time for all of it, even if it trickles in
         if owed != self._owed:
             self._owed, self._owed_since = owed, now
         if self._patience:
             self._patience.cancel()
             self._patience = None
-        if owed == "header":
+        if owed == "request":
+            self._lose_patience_in(self._limits.idle)
+        elif owed == "header":
             self._lose_patience_in(self._limits.header)
         elif owed == "body":
             left = self._owed_since + self._limits.body - now
             self._lose_patience_in(min(self._limits.pause, left))
 
     def _owes(self) -> _Owed:
-        if self.transport.is_closing():
-            return "nothing"
-        if self.conn.their_state is h11.SEND_BODY:
+        if self.conn.their_state is h11.SEND_BODY and not self.transport.is_closing():
             return "body"
-        begun = self.cycle is None or self.conn.trailing_data[0]
-        return "header" if self.conn.their_state is h11.IDLE and begun else "nothing"
+        if self.conn.their_state is not h11.IDLE or self.transport.is_closing():
+            return "nothing"
+        return "header" if self.cycle is None or self.conn.trailing_data[0] else "request"
 
     def _lose_patience_in(self, seconds: float) -> None:
         # A crowd that came at once shall not go at once: the streams would have to wait for it.
@@ -192,8 +193,8 @@ class Connection(H11Protocol):
         self._patience = self.loop.call_later(seconds, self._lose_patience)
 
     def _lose_patience(self) -> None:
-        if self._owed == "header" and not self.conn.trailing_data[0]:
-            self.transport.close()  # it never said anything, and would not expect an answer
+        if self._owed != "body" and not self.conn.trailing_data[0]:
+            self.transport.close()  # it has said nothing, and would not expect an answer
         else:
             self._refuse(TooSlow(f"The request's {self._owed} took too long to arrive."))
 

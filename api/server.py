@@ -118,7 +118,7 @@ def server_for(app: FastAPI, drain: float = DRAIN_SECONDS, limits: Limits = _LIM
         server_header=False,
         headers=HEADERS,
         backlog=_ACCEPTED_AT_ONCE,
-        timeout_keep_alive=limits.idle,
+        timeout_keep_alive=2 * limits.idle,  # the connection itself is sooner
         timeout_graceful_shutdown=2 * _LAST_WORDS,
     )
     logging.getLogger("sse_starlette.sse").setLevel(logging.INFO)  # at DEBUG it logs every chunk

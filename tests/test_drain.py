@@ -1,4 +1,4 @@
-"""How a server stops: what it still answers, what it finishes, how the rest ends, what it leaves."""
+"""How a server stops: what it still answers, what it finishes, how the rest ends, what is left."""
 
 import asyncio
 import json
@@ -38,11 +38,10 @@ async def busy(body, drain, *rest):
     """A server, a client and its request, which waits for an event; then `rest` is played."""
     going = asyncio.Event()
     pool = FakePool([Started(7), TextDelta(0, "Hel"), going, *rest])
-    async with served(pool, drain) as (url, server):
-        async with httpx.AsyncClient(base_url=url, timeout=10) as client:
-            request = asyncio.create_task(client.post(CHAT, json=body))
-            await asyncio.wait_for(pool.waiting.wait(), 10)
-            yield server, client, request, going
+    async with served(pool, drain) as (url, server), httpx.AsyncClient(base_url=url) as client:
+        request = asyncio.create_task(client.post(CHAT, json=body))
+        await asyncio.wait_for(pool.waiting.wait(), 10)
+        yield server, client, request, going
 
 
 async def test_a_server_that_stops_says_so_and_finishes_what_runs():
@@ -109,7 +108,7 @@ async def test_neither_idle_clients_nor_those_that_do_not_read_hold_a_server_up(
 
 @asynccontextmanager
 async def onebox(tmp_path):
-    """The address of a real server on the bundled model that asks for 2 seconds, and its process."""
+    """The address of a real server on the bundled model, drained in 2 seconds, and its process."""
     config = tmp_path / "models.yaml"
     config.write_text(CONFIG)
     pipe = asyncio.subprocess.PIPE
@@ -131,11 +130,11 @@ async def streams_of(url, count):
 
     async def read():
         text = ""
-        async with httpx.AsyncClient(base_url=url, timeout=30) as client:
-            async with client.stream("POST", CHAT, json=body) as answer:
-                async for piece in answer.aiter_text():
-                    text += piece
-                    begun.set()
+        client = httpx.AsyncClient(base_url=url, timeout=30)
+        async with client, client.stream("POST", CHAT, json=body) as answer:
+            async for piece in answer.aiter_text():
+                text += piece
+                begun.set()
         return text
 
     tasks = [asyncio.create_task(read()) for _ in range(count)]
