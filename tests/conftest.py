@@ -1,6 +1,7 @@
 """Real parts for the tests: the bundled model, and worker processes that serve it."""
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -17,6 +18,12 @@ def no_keys_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
         yield
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    """Where a server under test has its keys; there are none yet."""
+    return tmp_path / "keys.json"
 
 
 @pytest.fixture(scope="session")

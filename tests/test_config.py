@@ -123,6 +123,18 @@ def test_a_path_in_the_file_is_relative_to_the_file(tmp_path: Path) -> None:
     [
         ("server: {port: eight}", "server.port should be a valid integer, not 'eight'"),
         ("server: {port: 65536}", "server.port should be less than or equal to 65535, not 65536"),
+        (
+            "server: {allowed_origins: ['*']}",
+            "server.allowed_origins.0 should be like https://chat.example.com, in lower case, "
+            "not '*'",
+        ),
+        ("server: {allowed_origins: [https://a.b/]}", "server.allowed_origins.0 should be like"),
+        ("server: {allowed_origins: ['null']}", "server.allowed_origins.0 should be like"),
+        (
+            "server: {allowed_hosts: ['a.b:80']}",
+            "server.allowed_hosts.0 should be a host name or address, without a port",
+        ),
+        ("server: {allowed_hosts: ['*.b']}", "server.allowed_hosts.0 should be a host name"),
         ("server: {host: 1}", "server.host should be a valid string, not 1"),
         ("server: no", "server should be a block of keys, not False"),
         ("defaults: {context: lots}", "defaults.context should be a valid integer, or auto"),

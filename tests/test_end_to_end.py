@@ -38,10 +38,12 @@ def running(*arguments: str) -> Iterator[tuple[str, str]]:
             line = process.stdout.readline()
             assert line, printed
             printed += line
-        yield re.search(r"http://[\d.:]+", printed).group(), printed
-        process.send_signal(signal.SIGTERM)
-        process.stdout.read()
-        assert process.wait(30) == 0
+        try:
+            yield re.search(r"http://[\d.:]+", printed).group(), printed
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.stdout.read()
+            assert process.wait(30) == 0
 
 
 @pytest.fixture(scope="module")
