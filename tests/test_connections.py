@@ -20,8 +20,8 @@ from tests.fake_pool import FakePool, end, serving
 
 CHAT = "/v1/chat/completions"
 BODY = json.dumps({"messages": [{"role": "user", "content": "Hi"}]}).encode()
-POST = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\n".encode()
-GET = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n"
+POST = f"POST {CHAT} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n".encode()
+GET = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
 
 def post(body, length=None):
@@ -112,7 +112,7 @@ async def test_a_body_that_nobody_reads_does_not_hold_the_connection():
 
 
 async def test_a_body_that_comes_after_its_answer_leaves_an_idle_connection():
-    early = b"POST /nothing HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n"
+    early = b"POST /nothing HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n"
     limits = Limits(idle=0.05)
     async with serving(FakePool(), limits=limits) as url, connected(url) as (reader, writer):
         writer.write(early)
@@ -232,7 +232,8 @@ async def test_a_crowd_that_does_nothing_leaves_no_trace():
         openings = [b"", POST, post(BODY[:9], 99)] * 70
         crowd = asyncio.gather(*(said_to(url, opening) for opening in openings))
         async with httpx.AsyncClient() as client:
-            assert (await client.post(url + CHAT, content=BODY)).status_code == 200
+            json = {"Content-Type": "application/json"}
+            assert (await client.post(url + CHAT, content=BODY, headers=json)).status_code == 200
         answers = await crowd
     assert [answer[9:12] for answer in answers] == [b"", b"408", b"408"] * 70
     assert len(pool.requests) == 1

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from inference import Started, TextDelta
-from tests.fake_pool import FakePool, end, served
+from tests.fake_pool import FakePool, end, post_head, served
 
 CHAT = "/v1/chat/completions"
 BODY = {"messages": [{"role": "user", "content": "Hi"}]}
@@ -78,7 +78,7 @@ async def test_what_still_runs_in_the_end_ends_with_an_error(stops):
 async def test_a_request_that_is_still_being_sent_is_refused_in_the_end():
     async with served(FakePool(), drain=0) as (url, server):
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.split(":")[-1]))
-        writer.write(f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{{".encode())
+        writer.write(post_head(CHAT, "Content-Length: 9") + b"{")
         while not server.server_state.tasks:
             await asyncio.sleep(0)
         server.stop()
@@ -90,8 +90,8 @@ async def test_neither_idle_clients_nor_those_that_do_not_read_hold_a_server_up(
     whole = [Started(7), TextDelta(0, "x" * (8 << 20)), end()]
     async with served(FakePool(whole), drain=60) as (url, server):
         body = json.dumps(BODY).encode()
-        head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n".encode()
-        openings = b"", b"GET", b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n", head + body
+        head = post_head(CHAT, f"Content-Length: {len(body)}")
+        openings = b"", b"GET", b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n", head + body
         opened = []
         for opening in openings:
             _, writer = await asyncio.open_connection("127.0.0.1", int(url.split(":")[-1]), limit=1)
