@@ -1,10 +1,10 @@
 """What a worker owes: every live request, what it was given so far, and whom to suspect of a crash.
 
 When a worker dies, its requests go on in the next one, from prompt and tokens given. Those that it
-was computing are suspects: the next worker gets them one at a time, each when the one before it has
-got further than it was, in every choice. One that does not, and with which alone a worker dies once
-more, is given up. Everybody else waits until that is over, so that nobody is blamed for a
-neighbour. A pure state machine: no clock, no process, no I/O.
+was computing are suspects: the next worker gets them one at a time, the worst first, and each when
+the one before it has got further than it was, in every choice. One that does not, and with which
+alone a worker dies once more, is given up. Everybody else waits until that is over, so that nobody
+is blamed for a neighbour. A pure state machine: no clock, no process, no I/O.
 """
 
 from collections import deque
@@ -107,7 +107,7 @@ class Journal(Generic[Reader]):
         known = entry.accepted and isinstance(answer, Accepted)
         entry.note(answer, now)
         if entry.answer_is_whole(answer):
-            self.remove(answer.id)  # its reader may take its time: the next worker has no part in it
+            self.remove(answer.id)  # no other worker has a part in it, however slow its reader is
         elif entry is self._on_trial and not entry.blame:
             self._on_trial = None
         return None if known else entry.reader
@@ -142,7 +142,7 @@ class Journal(Generic[Reader]):
         for entry in self._live.values():
             entry.sent = entry.begun = entry.answered = False
         self._on_trial = None
-        self._due = deque(sorted(self._live.values(), key=lambda entry: not entry.blame))
+        self._due = deque(sorted(self._live.values(), key=lambda entry: -entry.blame))
         return guilty
 
     def abandon(self) -> list[Entry[Reader]]:

@@ -53,14 +53,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Life:
-    """One worker from start to end. `reading` and `computing` count the looks at it since its
-    intake and its step loop last said something; after `patience` seconds of those it has hung."""
+    """One worker from start to end. `cancelled` says that it was told of a hang-up, which ends in
+    a `Step` too. `reading` and `computing` count the looks at it since its intake and its step
+    loop last said something; after `patience` seconds of those it has hung."""
 
     worker: Worker
     born: float
     stage: Stage = "loading"
     refusal: str = ""
     served: bool = False
+    cancelled: bool = False
     reading: int = 0
     computing: int = 0
     patience: float = _LOADING_STALL
@@ -151,6 +153,7 @@ class Replica:
         self._journal.remove(id)
         if cancel and self._life is not None:
             self._life.worker.writer.write(frame(Cancel(id)))
+            self._life.cancelled = True
         self._hand_over()
 
     async def _supervise(self) -> None:
@@ -210,15 +213,15 @@ class Replica:
         while max(life.reading, life.computing) * interval < life.patience:
             await asyncio.sleep(interval)
             reading, computing = self._journal.owed()
-            loading = life.stage != "serving"
+            computing = computing or life.cancelled or life.stage != "serving"
             life.reading = life.reading + 1 if reading else 0
-            life.computing = life.computing + 1 if computing or loading else 0
+            life.computing = life.computing + 1 if computing else 0
         life.worker.kill()
 
     def _route(self, report: Report, life: _Life) -> None:
         match report:
             case Step():
-                life.computing, life.patience = 0, self._stall
+                life.computing, life.patience, life.cancelled = 0, self._stall, False
                 self.stats = report.stats
                 answers: list[Answer] = [*report.deltas, *report.ends]
                 life.served = life.served or bool(answers)

@@ -168,7 +168,8 @@ class Rejected(msgspec.Struct, tag=True):
 
 
 class Begin(msgspec.Struct, tag=True):
-    """Sent before a step that computes prompts: of these requests, in about so many seconds."""
+    """Sent before a step that computes prompts: of these requests, in about so many seconds. Every
+    request that is computed is in one of them."""
 
     ids: list[int]
     seconds: float

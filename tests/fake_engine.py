@@ -1,9 +1,9 @@
 """An engine without a model: the next token follows from a hash of the tokens so far.
 
 It checks what a real engine relies on: positions continue a slot's cells, no slot is used twice
-in a step, the cells of a slot hold exactly the tokens that the sequence believes are there, computed for its
-salt, and distinct cells are never more than there are. Cells are objects, shared by copies where
-the layout shares them.
+in a step, the cells of a slot hold exactly the tokens that the sequence believes are there,
+computed for its salt, and distinct cells are never more than there are. Cells are objects, shared
+by copies where the layout shares them.
 """
 
 import zlib

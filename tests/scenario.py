@@ -166,13 +166,14 @@ def draw(seed: int) -> Scenario:
     """The scenario of this seed."""
     rng = random.Random(seed)
     weather = rng.choice(("calm", "poison", "poison", "storm", "storm", "flood", "closing"))
-    poisons = rng.randint(1, 3) if weather in ("poison", "closing") else 0
+    closing = weather == "closing"
+    poisons = rng.randint(1, 3) if weather == "poison" or closing else 0
     poisons += rng.randint(0, 1) if weather == "storm" else 0
     count = rng.randint(8, 30) if weather == "flood" else rng.randint(max(1, poisons), 12)
     asks = [_ask(rng, number) for number in range(count)]
     for number in rng.sample(range(count), poisons):
         asks[number] = _poisoned(rng, asks[number])
-    fates = _fates(rng) if weather in ("storm", "closing") else ()
+    fates = _fates(rng) if weather == "storm" or closing else ()
     return Scenario(
         seed=seed,
         asks=tuple(asks),
@@ -180,7 +181,7 @@ def draw(seed: int) -> Scenario:
         config=_config(rng),
         queue=rng.randint(0, 6) if weather == "flood" else 60,
         stall=rng.choice((2.0, 8.0, 30.0)),
-        closes=rng.choice((rng.uniform(0, 3), rng.uniform(0, 60))) if weather == "closing" else None,
+        closes=rng.choice((rng.uniform(0, 3), rng.uniform(0, 60))) if closing else None,
         interrupted=rng.choice((0.0, 0.0, 0.1)),
         draft=rng.random() < 0.3,
     )
@@ -225,7 +226,7 @@ def _ask(rng: random.Random, number: int) -> Ask:
     return Ask(
         request,
         at=rng.choice((0.0, 0.5, rng.uniform(0, 3), rng.uniform(0, 10))),
-        pace=rng.choice((0.0, 0.0, 0.0, 0.02, 1.0, 20.0)),
+        pace=rng.choice((0.0, 0.0, 0.0, 0.02, 1.0, 5.0)),
         events=rng.choice((None,) * 7 + (rng.randint(0, 8),)),
         patience=rng.choice((None,) * 7 + (rng.uniform(0, 2), rng.uniform(0, 30))),
         nan=rng.choice((None,) * 15 + (rng.randint(0, 10),)),
@@ -233,7 +234,7 @@ def _ask(rng: random.Random, number: int) -> Ask:
 
 
 def _poisoned(rng: random.Random, ask: Ask) -> Ask:
-    code = rng.choice((-signal.SIGSEGV, -signal.SIGABRT, HANG))
+    code = rng.choice((-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGKILL, HANG))
     where = rng.choice(("intake", "prompt", "answer", "answer"))
     poison = Poison(where, code, rng.randint(0, 12))
     return Ask(ask.request, at=ask.at, pace=ask.pace, poison=poison)

@@ -1,5 +1,5 @@
 """A worker of the simulation: real intake, scheduler, cache and frames over a fake engine, and an
-end as its fate or a poisonous request wills it. Before and after every step it checks what holds."""
+end as its fate or a poisonous request wills it. In every step it checks what has to hold."""
 
 import asyncio
 import random
@@ -67,9 +67,7 @@ class SimWorker:
         context, slots = config.request_context, config.slots
         self._info = ModelInfo("simulated", "fake", context, slots, VOCABULARY, 0, 0)
         self._intake = Intake(
-            SimpleNamespace(
-                chat_template="", n_vocab=VOCABULARY, pieces=PIECES, info=self._info
-            )
+            SimpleNamespace(chat_template="", n_vocab=VOCABULARY, pieces=PIECES, info=self._info)
         )
 
     # The process.
@@ -215,15 +213,16 @@ class SimWorker:
         self._check_cells()
         aborted = await self._interrupted(plan)
         result = self.engine.step(replace(plan, moves=()), aborted=aborted)
-        for seq in {drawn.seq: None for drawn in result.sampled}:
-            await self._dies_of(seq, "answer", sum(drawn.seq is seq for drawn in result.sampled))
-        await self._report(self.scheduler.commit(plan, result, self._loop.time()))
+        progress = self.scheduler.commit(plan, result, self._loop.time())
+        for entry in progress:
+            await self._dies_of(entry.seq, "answer")
+        await self._report(progress)
 
-    async def _dies_of(self, seq: Sequence, where: str, drawn: int = 0) -> None:
+    async def _dies_of(self, seq: Sequence, where: str) -> None:
         ask, poison = self._ask(seq), self._ask(seq).poison
-        if poison and poison.where == where and seq.index == ask.request.n - 1:
-            if where == "prompt" or seq.generated + drawn > poison.after:
-                await self._end(poison.code)
+        reached = where == "prompt" or (poison and seq.generated > poison.after)
+        if poison and poison.where == where and reached and seq.index == ask.request.n - 1:
+            await self._end(poison.code)
 
     async def _interrupted(self, plan: StepPlan) -> bool:
         """Let the step take its time; whether it was ended early."""
@@ -258,12 +257,13 @@ class SimWorker:
     def _check_cells(self) -> None:
         """When the moves of a plan are done, every id holds what the books say, but for what a
         stream has left from guesses after a stop string, which the next one trims."""
-        tree, config = self.cache.tree, self._scenario.config
-        booked = [cells[: tree.length(id)] for id, cells in enumerate(self.engine.ids)]
+        config, tree, booked = self._scenario.config, self.cache.tree, []
         for id, cells in enumerate(self.engine.ids):
-            more = len(cells) - tree.length(id)
-            resting = not config.unified and id in self.cache._idle
-            assert more == 0 or (resting and more > 0), f"the cells of {id} are not as booked"
+            if cells or id in tree._at:
+                more = len(cells) - tree.length(id)
+                resting = not config.unified and id in self.cache._idle
+                assert more == 0 or (resting and more > 0), f"the cells of {id} are not as booked"
+                booked.append(cells[: tree.length(id)])
         distinct = {cell for cells in booked for cell in cells}
         assert len(distinct) == self.scheduler.cells, "cells are lost or counted twice"
         assert not config.unified or len(distinct) <= config.context

@@ -1,4 +1,4 @@
-"""The whole of a pool in one process and in no time: real parts, fake workers, faults by seed.
+"""A pool with its workers in one process and in virtual time, and what befalls them, by seed.
 
     python -m tests.simulation 17             what happens with seed 17
     python -m tests.simulation --seeds 20000  the figures of many; those that fail are named
@@ -30,10 +30,8 @@ from inference.pool import Pool
 from inference.types import (
     DeadlineExceeded,
     Finished,
-    GenerationRequest,
     InferenceError,
     Overloaded,
-    Sampling,
     Started,
     TextDelta,
 )
@@ -41,8 +39,9 @@ from tests.scenario import Ask, Fate, Scenario, draw
 from tests.sim_worker import SimWorker
 from tests.virtual_time import run
 
-LONGEST = 4000.0  # virtual seconds after which a request is one that waits for ever
+LONGEST = 10_000.0  # virtual seconds after which a request is one that waits for ever
 HOPELESS = 3  # workers in a row that got nowhere: then requests may be lost
+DEADLY = 4  # workers that a poisonous request may end, at most
 
 
 class Record(logging.Handler):
@@ -211,7 +210,7 @@ class World:
             possible.add(DeadlineExceeded.code)
         if self._bound < sum(other.request.n for other in self._scenario.asks):
             possible.add("queue_full")
-        if self._most_barren >= HOPELESS:
+        if self._most_barren >= HOPELESS and not self._scenario.peaceful:
             possible |= {"worker_lost", "not_ready"}
         if self._closed_early or self._pool.status().info is None:
             possible.add("not_ready")
@@ -241,6 +240,9 @@ class World:
             await self._comes_back()
         await self._pool.close()
         self._nothing_is_left()
+        poisons = sum(ask.poison is not None for ask in self._scenario.asks)
+        if self._scenario.peaceful and self.deaths > 1 + DEADLY * poisons:
+            self.note.violation(f"{poisons} poisonous requests ended {self.deaths} workers")
         for ask in self._scenario.asks:
             try:
                 self._judge(ask, self.answers[ask.number])
@@ -301,3 +303,33 @@ def simulate(seed: int) -> Run:
 
 
 _MODEL = load_config().find("default")
+
+
+def main(
+    seed: Annotated[int, typer.Argument(help="The one to show, or the first of many.")] = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="How many to run.")] = 1,
+) -> None:
+    """Run the simulation, and say what broke in it."""
+    if seeds == 1:
+        shown = simulate(seed)
+        typer.echo("\n".join(shown.lines))
+        raise typer.Exit(bool(shown.violations))
+    began, total, broken = time.perf_counter(), Counter(), []
+    with multiprocessing.Pool() as processes:
+        runs = processes.imap_unordered(simulate, range(seed, seed + seeds), chunksize=8)
+        for one in track(runs, "simulations", seeds):
+            total += Counter(one.outcomes) + Counter(
+                {"events": len(one.lines), "deaths of workers": one.deaths}
+            )
+            total["virtual hours"] += one.seconds / 3600
+            if one.violations:
+                broken.append(one.seed)
+                typer.echo(f"seed {one.seed}: {one.violations[0]}")
+    for name, count in sorted(total.items()):
+        typer.echo(f"{name:>24} {count:10,.0f}")
+    typer.echo(f"{seeds} seeds in {time.perf_counter() - began:.0f} s; broken: {broken or 'none'}")
+    raise typer.Exit(bool(broken))
+
+
+if __name__ == "__main__":
+    typer.run(main)
