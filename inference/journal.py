@@ -1,7 +1,7 @@
 """What a worker owes: every live request, what it was given so far, and whom to suspect of a crash.
 
 When a worker dies, its requests go on in the next one, from prompt and tokens given. Those that it
-was computing are suspects: the next worker gets them one at a time, the worst first, and each when
+was computing are suspects: the next worker gets them one at a time, the worst first and each when
 the one before it has got further than it was, in every choice. One that does not, and with which
 alone a worker dies once more, is given up. Everybody else waits until that is over, so that nobody
 is blamed for a neighbour. A pure state machine: no clock, no process, no I/O.
@@ -142,7 +142,9 @@ class Journal(Generic[Reader]):
         for entry in self._live.values():
             entry.sent = entry.begun = entry.answered = False
         self._on_trial = None
-        self._due = deque(sorted(self._live.values(), key=lambda entry: -entry.blame))
+        latest = reversed(self._live.values())  # who was there for long has done no harm so far
+        blamed = sorted((entry for entry in latest if entry.blame), key=lambda entry: -entry.blame)
+        self._due = deque([*blamed, *(e for e in self._live.values() if not e.blame)])
         return guilty
 
     def abandon(self) -> list[Entry[Reader]]:

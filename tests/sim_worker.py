@@ -243,7 +243,6 @@ class SimWorker:
             self._hung_up.clear()
 
     async def _report(self, progress: list[Progress]) -> None:
-        self.served = self.served or bool(progress)
         last = self._fate.stage == "report" and self._counts["step"] >= self._fate.count
         if last:
             self.wire.spoils = "garbles" if self._fate.garbled else "halves"
@@ -251,6 +250,7 @@ class SimWorker:
         self._check_sequences(progress)
         if last:
             await self._end(self._fate.code)
+        self.served = self.served or any(p.text or p.reason for p in progress)
 
     # What holds.
 

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import multiprocessing
 import random
+import signal
 import time
 import traceback
 from collections import Counter, defaultdict
@@ -41,6 +42,7 @@ from tests.virtual_time import run
 
 LONGEST = 10_000.0  # virtual seconds after which a request is one that waits for ever
 HOPELESS = 3  # workers in a row that got nowhere: then requests may be lost
+KILLED = 0.7  # of the blame for a death, where it came from outside
 DEADLY = 4  # workers that a poisonous request may end, at most
 
 
@@ -97,7 +99,6 @@ class World:
         self._live = 0
         self._fates = list(scenario.fates)
         self._workers: list[SimWorker] = []
-        self._blame: dict[int, float] = defaultdict(float)
         self._barren = self._most_barren = 0
         self._closed_early = False
         self.deaths = 0
@@ -119,17 +120,20 @@ class World:
         return Worker(worker.wire.reader, worker.wire, worker.ended, len(self._workers))
 
     def _ended(self, worker: SimWorker | None) -> None:
-        """Book what a worker's end says of requests."""
+        """Book the end of a worker; None was none to begin with."""
         self.deaths += 1
         self._barren = 0 if worker and worker.served else self._barren + 1
         self._most_barren = max(self._barren, self._most_barren)
-        if worker:
-            if not worker.ended.cancelled() and worker.ended.result().code == -9:
-                blame = 0.7
-            else:
-                blame = 1.0
-            for number in worker.touched | worker.unread:
-                self._blame[number] += blame
+
+    def _blame(self, number: int) -> float:
+        """What may be held against a request: it was in the hands of workers that died, or had
+        been sent to them."""
+        blame = 0.0
+        for worker in self._workers:
+            if number in worker.touched | worker.unread:
+                ended = None if worker.ended.cancelled() else worker.ended.result().code
+                blame += KILLED if ended == -signal.SIGKILL else 1.0
+        return blame
 
     # Clients.
 
@@ -202,7 +206,7 @@ class World:
     def _possible(self, ask: Ask, answer: Answer, context: int) -> set[str]:
         """How this request may have ended."""
         possible = ask.fates(context, self._bound)
-        if not self._scenario.peaceful and self._blame[ask.number] >= 2:
+        if not self._scenario.peaceful and self._blame(ask.number) >= 2:
             possible.add("request_quarantined")
         if ask.leaves:
             possible.add("left")
@@ -257,6 +261,7 @@ class World:
 
     async def _comes_back(self) -> None:
         """When all is over, the pool serves, and the worker is empty."""
+        await asyncio.sleep(2 * self._scenario.stall)  # a worker may hang, and nobody wait for it
         async with asyncio.timeout(LONGEST):
             while not self._pool.ready:
                 await asyncio.sleep(1)
