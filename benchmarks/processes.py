@@ -31,6 +31,10 @@ class Running:
         self._process = process
         self._log = log
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def until_answers(self, url: str) -> None:
         """Wait for a 200 from `url`. Raises BenchmarkError if it does not come."""
         deadline = time.monotonic() + _LONGEST_START

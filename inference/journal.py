@@ -1,10 +1,10 @@
 """What a worker owes: every live request, what it was given so far, and whom to suspect of a crash.
 
 When a worker dies, its requests go on in the next one, from prompt and tokens given. Those that it
-was computing are suspects: the next worker gets them one at a time, each when the one before it has
-got further than it was, and one that has been a suspect too often without getting further is given
-up. Everybody else waits until that is over, so that nobody is blamed for a neighbour. A pure state
-machine: no clock, no process, no I/O.
+was computing are suspects: the next worker gets them one at a time, the worst first and each when
+the one before it has got further than it was, in every choice. One that does not, and with which
+alone a worker dies once more, is given up. Everybody else waits until that is over, so that nobody
+is blamed for a neighbour. A pure state machine: no clock, no process, no I/O.
 """
 
 from collections import deque
@@ -26,7 +26,8 @@ Reader = TypeVar("Reader")
 @dataclass(slots=True)
 class Entry(Generic[Reader]):
     """A request and whom its answers are for. `sent` and `begun` are about the worker that runs
-    now; `blame` grows with each death of a worker that was computing it, and ends with progress."""
+    now; `blame` grows with each death of a worker that was computing it, and ends when every choice
+    that was `stuck` then has got further."""
 
     submit: Submit
     reader: Reader
@@ -37,6 +38,7 @@ class Entry(Generic[Reader]):
     sent: bool = False
     begun: bool = False
     blame: float = 0.0
+    stuck: set[int] = field(default_factory=set)
 
     def note(self, answer: Answer, now: float) -> None:
         self.answered = True
@@ -47,10 +49,24 @@ class Entry(Generic[Reader]):
                 part = self.said[index]
                 part.first_token = part.first_token or now - self.came
                 part.tokens += tokens
-                self.blame = 0.0
+                self._gets_further(index)
             case End(index=index):
                 self.said[index].ended = True
-                self.blame = 0.0
+                self._gets_further(index)
+
+    def suspect(self, blame: float) -> None:
+        """A worker died while it was computing this."""
+        self.blame += blame
+        self.stuck = {index for index, part in enumerate(self.said) if not part.ended}
+
+    def _gets_further(self, index: int) -> None:
+        self.stuck.discard(index)
+        if not self.stuck:
+            self.blame = 0.0
+
+    def answer_is_whole(self, last: Answer) -> bool:
+        """Whether nothing follows the `last` of its answers."""
+        return isinstance(last, Rejected) or all(part.ended for part in self.said)
 
     def command(self, now: float) -> Submit:
         """What makes a worker go on from here."""
@@ -90,7 +106,9 @@ class Journal(Generic[Reader]):
             return None
         known = entry.accepted and isinstance(answer, Accepted)
         entry.note(answer, now)
-        if entry is self._on_trial and not isinstance(answer, Accepted):
+        if entry.answer_is_whole(answer):
+            self.remove(answer.id)  # no other worker has a part in it, however slow its reader is
+        elif entry is self._on_trial and not entry.blame:
             self._on_trial = None
         return None if known else entry.reader
 
@@ -113,17 +131,20 @@ class Journal(Generic[Reader]):
 
     def crash(self, blame: float) -> list[Entry[Reader]]:
         """The worker is dead, and so much of the blame falls on each request that it was computing;
-        who is given up for it."""
+        who is given up for it, if anybody."""
         suspects = self._suspects()
         for entry in suspects:
-            entry.blame += blame
-        guilty = [entry for entry in suspects if entry.blame >= GIVEN_UP]
+            entry.suspect(blame)
+        alone = len(suspects) == 1
+        guilty = [entry for entry in suspects if alone and entry.blame >= GIVEN_UP]
         for entry in guilty:
             self.remove(entry.submit.id)
         for entry in self._live.values():
             entry.sent = entry.begun = entry.answered = False
         self._on_trial = None
-        self._due = deque(sorted(self._live.values(), key=lambda entry: not entry.blame))
+        latest = reversed(self._live.values())  # who was there for long has done no harm so far
+        blamed = sorted((entry for entry in latest if entry.blame), key=lambda entry: -entry.blame)
+        self._due = deque([*blamed, *(e for e in self._live.values() if not e.blame)])
         return guilty
 
     def abandon(self) -> list[Entry[Reader]]:

@@ -45,22 +45,24 @@ _LOOKS = 8  # at a worker in the time of a stall: an event loop that was late is
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 60.0  # seconds before a restart
 _GOOD_LIFE = 60.0  # seconds
 _HOPELESS = 3  # lives in a row that got nowhere
-_OWN_FAULT, _KILLED = 1.0, 0.25  # blame for a request; what comes from outside says little of it
+_OWN_FAULT, _KILLED = 1.0, 0.7  # blame for a request; what comes from outside says less of it
 _LOST = "The process that runs the model keeps dying; please try again later."
-_POISONOUS = "The process that runs the model died twice at this request; it is not tried again."
+_POISONOUS = "The process that runs the model keeps dying at this request; it is not tried again."
 _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class _Life:
-    """One worker from start to end. `reading` and `computing` count the looks at it since its
-    intake and its step loop last said something; after `patience` seconds of those it has hung."""
+    """One worker from start to end. `cancelled` says that it was told of a hang-up, which ends in
+    a `Step` too. `reading` and `computing` count the looks at it since its intake and its step
+    loop last said something; after `patience` seconds of those it has hung."""
 
     worker: Worker
     born: float
     stage: Stage = "loading"
     refusal: str = ""
     served: bool = False
+    cancelled: bool = False
     reading: int = 0
     computing: int = 0
     patience: float = _LOADING_STALL
@@ -151,6 +153,7 @@ class Replica:
         self._journal.remove(id)
         if cancel and self._life is not None:
             self._life.worker.writer.write(frame(Cancel(id)))
+            self._life.cancelled = True
         self._hand_over()
 
     async def _supervise(self) -> None:
@@ -180,6 +183,9 @@ class Replica:
         except Exception as error:  # whatever it was, the model has to come back
             bug = not isinstance(error, OSError)
             _log.error("The worker could not be run: %s", error, exc_info=bug)
+            if self._life:
+                self._life.worker.kill()
+            self._recover(0.0)
             self._bad_lives += 1
             self._become("restarting", f"the worker could not be run: {error}")
         finally:
@@ -190,9 +196,14 @@ class Replica:
     async def _attend(self, life: _Life) -> None:
         """Pass on a worker's reports until it is gone."""
         life.worker.writer.write(frame(Load(self._config)))
-        while (report := await receive(life.worker.reader)) is not None:
-            self._route(report, life)
-            self._hand_over()
+        try:
+            while (report := await receive(life.worker.reader)) is not None:
+                self._route(report, life)
+                self._hand_over()
+        except ValueError as error:
+            life.refusal = f"the model's worker was killed: {error}"
+            _log.error("The model's worker was killed: %s", error)
+            life.worker.kill()
         if life.stage == "serving":
             self._become("restarting", "the model's worker has died")
 
@@ -202,15 +213,15 @@ class Replica:
         while max(life.reading, life.computing) * interval < life.patience:
             await asyncio.sleep(interval)
             reading, computing = self._journal.owed()
-            loading = life.stage != "serving"
+            computing = computing or life.cancelled or life.stage != "serving"
             life.reading = life.reading + 1 if reading else 0
-            life.computing = life.computing + 1 if computing or loading else 0
+            life.computing = life.computing + 1 if computing else 0
         life.worker.kill()
 
     def _route(self, report: Report, life: _Life) -> None:
         match report:
             case Step():
-                life.computing, life.patience = 0, self._stall
+                life.computing, life.patience, life.cancelled = 0, self._stall, False
                 self.stats = report.stats
                 answers: list[Answer] = [*report.deltas, *report.ends]
                 life.served = life.served or bool(answers)
@@ -248,14 +259,19 @@ class Replica:
     def _bury(self, life: _Life, death: Death) -> None:
         """Draw the conclusions from a worker's end."""
         self.stats = Stats()
-        guilty = self._journal.crash(_OWN_FAULT if death.own_fault else _KILLED)
-        for entry in guilty:
-            entry.reader.put_nowait(Rejected(entry.submit.id, Poisonous.code, _POISONOUS))
+        guilty = self._recover(_OWN_FAULT if death.own_fault else _KILLED)
         good = life.served or guilty or _now() - life.born > _GOOD_LIFE
         self._bad_lives = 0 if good else self._bad_lives + 1
         if not life.refusal:
             _log.error("%s Its last words: %s", death.sentence, death.words.strip() or "none")
         self._become("restarting", life.refusal or death.sentence)
+
+    def _recover(self, blame: float) -> bool:
+        """Get ready for the next worker; whether a request was given up for this one's end."""
+        guilty = self._journal.crash(blame)
+        for entry in guilty:
+            entry.reader.put_nowait(Rejected(entry.submit.id, Poisonous.code, _POISONOUS))
+        return bool(guilty)
 
     def _abandon(self, code: str, message: str) -> None:
         for entry in self._journal.abandon():

@@ -56,11 +56,11 @@ class Sequence:
 
     `limit` is the length at which it ends; `slot` is the llama.cpp sequence id it runs in, -1
     while it waits. Only sequences of the same `salt` share cells. Higher `priority` goes first,
-    and tenants take turns; at `deadline` it ends unfinished. The text of its first `told` tokens
-    was reported. `history` and `trust` tell how often guesses were right, its own and the draft
-    model's; `abandoned` that nobody wants the rest: its client hung up, or another choice of its
-    request failed. While it waits for a prefix, `leader` says who computes it, up to which
-    length. Times are seconds on the worker's monotonic clock.
+    and tenants take turns; at `deadline` it ends unfinished. That it is computed was reported once
+    it has `begun`, and the text of its first `told` tokens. `history` and `trust` tell how often
+    guesses were right, its own and the draft model's; `abandoned` that nobody wants the rest: its
+    client hung up, or another choice of its request failed. While it waits for a prefix, `leader`
+    says who computes it, up to which length. Times are seconds on the worker's monotonic clock.
     """
 
     id: int
@@ -80,6 +80,7 @@ class Sequence:
     history: History = field(default_factory=History)
     trust: Rate = field(default_factory=Rate)
     prompt_len: int = field(init=False)
+    begun: bool = False
     told: int = field(init=False)
     slot: int = -1
     cached: int = 0

@@ -169,7 +169,8 @@ class Rejected(msgspec.Struct, tag=True):
 
 
 class Begin(msgspec.Struct, tag=True):
-    """Sent before a step that computes prompts: of these requests, in about so many seconds."""
+    """Sent before a step that computes prompts: of these requests, in about so many seconds. Every
+    request that is computed is in one of them."""
 
     ids: list[int]
     seconds: float
@@ -251,12 +252,14 @@ class Channel:
 
 
 async def receive(reader: asyncio.StreamReader) -> Report | None:
-    """The next report of a worker; None when it is gone."""
+    """The next report of a worker; None when it is gone. Raises ValueError if it is none."""
     try:
         head = await reader.readexactly(_LENGTH.size)
         report: Report = _reports.decode(await reader.readexactly(_length(head)))
     except (asyncio.IncompleteReadError, ConnectionError):
         return None
+    except msgspec.DecodeError as error:
+        raise ValueError(f"a frame cannot be read: {error}") from None
     return report
 
 

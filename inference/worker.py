@@ -116,10 +116,12 @@ def _patience(scheduler: Scheduler) -> float | None:
 
 def announce(channel: Channel, plan: StepPlan, scheduler: Scheduler) -> None:
     """Say who is computed from now on, and for how long nothing may be heard: should this step be
-    the last, these are the suspects."""
-    if plan.prefills:
-        ids = [chunk.seq.id for chunk in plan.prefills]
-        channel.send(Begin(ids, scheduler.predict(plan)))
+    the last, these are the suspects. A prompt of which all but the end is there just decodes."""
+    begun = [*plan.prefills, *(chunk for chunk in plan.decodes if not chunk.seq.begun)]
+    if begun:
+        for chunk in begun:
+            chunk.seq.begun = True
+        channel.send(Begin([chunk.seq.id for chunk in begun], scheduler.predict(plan)))
 
 
 def report(channel: Channel, progress: list[Progress], scheduler: Scheduler) -> None:

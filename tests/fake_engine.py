@@ -1,9 +1,9 @@
 """An engine without a model: the next token follows from a hash of the tokens so far.
 
 It checks what a real engine relies on: positions continue a slot's cells, no slot is used twice
-in a step, the cells of a slot hold exactly the tokens that the sequence believes are there, and
-distinct cells are never more than there are. Cells are objects, shared by copies where the layout
-shares them.
+in a step, the cells of a slot hold exactly the tokens that the sequence believes are there,
+computed for its salt, and distinct cells are never more than there are. Cells are objects, shared
+by copies where the layout shares them.
 """
 
 import zlib
@@ -32,8 +32,12 @@ def next_token(tokens: list[int]) -> int:
 
 
 class Cell:
-    def __init__(self, token: int) -> None:
+    def __init__(self, token: int, salt: str) -> None:
         self.token = token
+        self.salt = salt
+
+    def copy(self) -> "Cell":
+        return Cell(self.token, self.salt)
 
 
 class FakeEngine:
@@ -44,11 +48,11 @@ class FakeEngine:
         self.ids: list[list[Cell]] = [[] for _ in range(IDS)]
         self._slots = slots
         self._cells = cells
-        self._seconds = seconds
+        self.seconds = seconds
         self._following = following
         self.computed = 0
         self.restored = 0
-        self.host: dict[int, list[int]] = {}
+        self.host: dict[int, list[Cell]] = {}
 
     @property
     def used(self) -> int:
@@ -61,13 +65,13 @@ class FakeEngine:
         decodes = [
             replace(c, drafts=asked[c], asked=len(asked[c])) if c.asked else c for c in plan.decodes
         ]
-        seconds = self._seconds(len(asked)) / 10
+        seconds = self.seconds(len(asked)) / 10
         return replace(plan, decodes=tuple(decodes), draft_seconds=seconds)
 
     def _guesses(self, chunk) -> tuple[int, ...]:
         tokens = list(chunk.seq.tokens)
         for _ in range(chunk.asked if len(tokens) % 7 else 0):
-            right = self._following(tokens)
+            right = self.draw(chunk.seq, tokens).token
             tokens.append(right if len(tokens) % 5 else right + 1)
         return tuple(tokens[len(chunk.seq.tokens) :])
 
@@ -81,7 +85,7 @@ class FakeEngine:
         assert len(slots) == len(set(slots)) and all(0 <= slot < self._slots for slot in slots)
         sampled = [result for chunk in plan.chunks for result in self._compute(chunk)]
         rows = [sum(c.rows for c in chunks) for chunks in (plan.decodes, plan.prefills)]
-        return StepResult(sampled, *(self._seconds(n) if n else 0.0 for n in rows))
+        return StepResult(sampled, *(self.seconds(n) if n else 0.0 for n in rows))
 
     def _move(self, move) -> None:
         match move:
@@ -92,14 +96,14 @@ class FakeEngine:
                 self._copied.add(source)  # in streams only at the decode
                 cells = self.ids[source][:length]
                 shared = self._cells is not None
-                self.ids[target] = cells if shared else [Cell(cell.token) for cell in cells]
+                self.ids[target] = cells if shared else [cell.copy() for cell in cells]
             case Save(slot, key):
                 assert self.ids[slot] and slot <= self._slots and key not in self.host
-                self.host[key] = [cell.token for cell in self.ids[slot]]
+                self.host[key] = list(self.ids[slot])
             case Restore(key, slot, length):
                 assert not self.ids[slot] and 0 < length <= len(self.host[key])
                 assert self._cells or slot not in self._copied
-                self.ids[slot] = [Cell(token) for token in self.host[key]]
+                self.ids[slot] = [cell.copy() for cell in self.host[key]]
                 assert self._cells is None or self.used <= self._cells
                 del self.ids[slot][length:]
                 self.restored += length
@@ -110,22 +114,28 @@ class FakeEngine:
         seq, cells = chunk.seq, self.ids[chunk.seq.slot]
         assert chunk.count > 0 and chunk.start == len(cells)
         tokens = seq.tokens[chunk.start : chunk.start + chunk.count]
-        cells += [Cell(token) for token in [*tokens, *chunk.drafts]]
+        cells += [Cell(token, seq.salt) for token in [*tokens, *chunk.drafts]]
         assert self._cells is None or self.used <= self._cells
         assert chunk.rows == chunk.count + len(chunk.drafts)  # the draft model was heard
         end = chunk.start + chunk.count
         assert [cell.token for cell in cells[:end]] == seq.tokens[:end]
+        assert all(cell.salt == seq.salt for cell in cells)
         self.computed += chunk.rows
         return self._verified(chunk, list(seq.tokens)) if chunk.sample else []
 
     def _verified(self, chunk, tokens) -> list[Sampled]:
         results = []
         for draft in (*chunk.drafts, None):
-            token = self._following(tokens)
-            ends = token == END and chunk.seq.may_end(len(tokens))
-            results.append(Sampled(chunk.seq, token, b"%d " % token, ends=ends))
-            if ends or token != draft:
+            result = self.draw(chunk.seq, tokens)
+            results.append(result)
+            if result.ends or result.fault or result.token != draft:
                 break
-            tokens.append(token)
+            tokens.append(result.token)
         del self.ids[chunk.seq.slot][len(tokens) :]
         return results
+
+    def draw(self, seq, tokens: list[int]) -> Sampled:
+        """What follows `tokens`."""
+        token = self._following(tokens)
+        ends = token == END and seq.may_end(len(tokens))
+        return Sampled(seq, token, b"%d " % token, ends=ends)
