@@ -1,0 +1,74 @@
+"""A look at a model file before anything else happens to it, in a process of its own.
+
+Whatever the file does there, here it costs one `BadModelFile` with one sentence. Knows neither the
+format nor how a file is looked at.
+"""
+
+import signal
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from inference.gguf_header import GgufHeader
+from inference.sandbox import command, environment
+from inference.types import BadModelFile
+
+MEMORY = 512 << 20  # bytes, beside what Python itself needs
+SECONDS = 10  # for all
+TEMPLATE_SECONDS = 2.0  # of computing, for the chat template
+OUT_OF_MEMORY = 3  # exit code
+
+_OUT_OF_TIME = (-signal.SIGXCPU, -signal.SIGPROF)
+
+
+class Finding(msgspec.Struct):
+    """What is said of the header, and then of the chat template: a refusal, or nothing is wrong."""
+
+    header: GgufHeader | None = None
+    refusal: str = ""
+
+
+def inspect(path: Path) -> GgufHeader:
+    """The header of the model file at `path`, whose chat template compiles and does no harm.
+
+    Raises BadModelFile with one sentence, whatever is in the file.
+    """
+    output, end = _look(path)
+    findings = [
+        msgspec.json.decode(line, type=Finding, dec_hook=lambda kind, value: kind(value))
+        for line in output.split(b"\n")[:-1]
+    ]
+    for finding in findings:
+        if finding.refusal:
+            raise BadModelFile(finding.refusal)
+    match findings:
+        case [Finding(header=GgufHeader() as header), _]:
+            return replace(header, path=path)
+        case [_]:
+            what = "trying its chat template"
+        case _:
+            what = "reading its header"
+    raise BadModelFile(f"{path} cannot be used: {what} {end}; choose another file.")
+
+
+def _look(path: Path) -> tuple[bytes, str]:
+    """What was found out, and why no more than that."""
+    try:
+        done = subprocess.run(
+            command("inference.preflight_worker", str(path)),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment(),
+            timeout=SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as expired:
+        return expired.stdout or b"", "takes too long"
+    if done.returncode in _OUT_OF_TIME:
+        return done.stdout, "takes too long"
+    if done.returncode == OUT_OF_MEMORY:
+        return done.stdout, "takes too much memory"
+    return done.stdout, f"ended the process that did it ({done.returncode})"
