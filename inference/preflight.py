@@ -17,7 +17,7 @@ from inference.types import BadModelFile
 
 MEMORY = 512 << 20  # bytes, beside what Python itself needs
 SECONDS = 10  # for all
-TEMPLATE_SECONDS = 2.0  # of computing, for the chat template
+_TEMPLATE_SECONDS = 2.0  # of computing
 OUT_OF_MEMORY = 3  # exit code
 
 _OUT_OF_TIME = (-signal.SIGXCPU, -signal.SIGPROF)
@@ -30,12 +30,13 @@ class Finding(msgspec.Struct):
     refusal: str = ""
 
 
-def inspect(path: Path) -> GgufHeader:
-    """The header of the model file at `path`, whose chat template compiles and does no harm.
+def inspect(path: Path, seconds: float = _TEMPLATE_SECONDS) -> GgufHeader:
+    """The header of the model file at `path`, whose chat template compiles and does no harm within
+    so many seconds.
 
     Raises BadModelFile with one sentence, whatever is in the file.
     """
-    output, end = _look(path)
+    output, end = _look(path, seconds)
     findings = [
         msgspec.json.decode(line, type=Finding, dec_hook=lambda kind, value: kind(value))
         for line in output.split(b"\n")[:-1]
@@ -53,11 +54,11 @@ def inspect(path: Path) -> GgufHeader:
     raise BadModelFile(f"{path} cannot be used: {what} {end}; choose another file.")
 
 
-def _look(path: Path) -> tuple[bytes, str]:
+def _look(path: Path, seconds: float) -> tuple[bytes, str]:
     """What was found out, and why no more than that."""
     try:
         done = subprocess.run(
-            command("inference.preflight_worker", str(path)),
+            command("inference.preflight_worker", str(path), str(seconds)),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""Looks at a model file and tries its chat template: `python -m inference.preflight_worker PATH`.
+"""Looks at a model file and tries its chat template: `inference.preflight_worker PATH SECONDS`.
 
 Writes a line of JSON for each of the two; what is missing took too long or too much memory. A
 throw-away process, because a file can be made to do harm. Knows no llama.cpp.
@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from inference.gguf_header import read_header
-from inference.preflight import MEMORY, OUT_OF_MEMORY, SECONDS, TEMPLATE_SECONDS, Finding
+from inference.preflight import MEMORY, OUT_OF_MEMORY, SECONDS, Finding
 from inference.sandbox import confine, limit_cpu, limit_memory
 from inference.template import ChatTemplate
 from inference.types import BadModelFile, BadRequest, InferenceError, Message, Tool, ToolCall
@@ -36,7 +36,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     path = Path(sys.argv[1])
     try:
-        for finding in look(path):
+        for finding in look(path, float(sys.argv[2])):
             _tell(finding)
     except InferenceError as error:
         _tell(Finding(refusal=error.message))
@@ -44,12 +44,12 @@ def main() -> None:
         sys.exit(OUT_OF_MEMORY)
 
 
-def look(path: Path) -> Iterator[Finding]:
+def look(path: Path, seconds: float) -> Iterator[Finding]:
     """What is in the file at `path`, and then that its template does no harm to a conversation
-    of some words. Raises BadModelFile."""
+    of some words within so many seconds. Raises BadModelFile."""
     header = read_header(path)
     yield Finding(header)
-    limit_cpu(TEMPLATE_SECONDS)
+    limit_cpu(seconds)
     if header.chat_template:
         try_template(header.chat_template, path)
     yield Finding()

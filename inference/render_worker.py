@@ -1,4 +1,4 @@
-"""Renders conversations for a `Renderer`: `inference.render_worker FD`, with a socket there.
+"""Renders conversations for a `Renderer`: `inference.render_worker FD SECONDS`, a socket there.
 
 Compiling and rendering may take so long, so much memory and so much room; whoever wants more of
 them dies. Ends with its socket. Knows no tokens.
@@ -34,14 +34,14 @@ def main() -> None:
     confine()
     limit_memory(MEMORY)
     with socket.socket(fileno=int(sys.argv[1])) as sock:
-        serve(sock)
+        serve(sock, float(sys.argv[2]))
 
 
-def serve(sock: socket.socket) -> None:
+def serve(sock: socket.socket, seconds: float) -> None:
     """Answer every question until the other end is gone."""
     template: ChatTemplate | None = None
     while (question := receive(sock)) is not None:
-        limit_cpu(seconds_for(question))
+        limit_cpu(seconds_for(question, seconds))
         match _questions.decode(question):
             case Source() as source:
                 template, answer = _compile(source)

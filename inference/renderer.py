@@ -17,7 +17,8 @@ from inference.template import Prompt, Segment
 from inference.types import BadModelFile, BadRequest, Message, Tool
 
 MEMORY = 512 << 20  # bytes, beside what Python itself needs
-_SECONDS, _SECONDS_PER_MIB = 2.0, 2.0  # of computing: 4 MiB of control tokens take 2
+_SECONDS = 2.0  # of computing
+_SECONDS_PER_MIB = 2.0  # more: 4 MiB of control tokens take 2
 _PATIENCE = 5.0  # times as long may pass on a busy box
 _LENGTH = struct.Struct("<I")
 
@@ -56,9 +57,13 @@ _answers = msgspec.msgpack.Decoder(Compiled | Rendered | Refused)
 
 
 class Renderer(contextlib.AbstractContextManager["Renderer"]):
-    """The process, started when the context is entered; `use` gives it the template."""
+    """The process, started when the context is entered; `use` gives it the template.
 
-    def __init__(self) -> None:
+    `seconds` are what rendering some words may take.
+    """
+
+    def __init__(self, seconds: float = _SECONDS) -> None:
+        self._seconds = seconds
         self._source: Source | None = None
         self._compiled = False
 
@@ -106,7 +111,7 @@ class Renderer(contextlib.AbstractContextManager["Renderer"]):
     def _ask(self, question: Source | Conversation) -> Compiled | Rendered | Refused | None:
         """The answer; None, and a new process, where there is none."""
         body = msgspec.msgpack.encode(question)
-        self._socket.settimeout(_PATIENCE * seconds_for(body))
+        self._socket.settimeout(_PATIENCE * seconds_for(body, self._seconds))
         try:
             send(self._socket, body)
             answer = receive(self._socket)
@@ -127,7 +132,7 @@ class Renderer(contextlib.AbstractContextManager["Renderer"]):
         self._socket, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                command("inference.render_worker", str(theirs.fileno())),
+                command("inference.render_worker", str(theirs.fileno()), str(self._seconds)),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -136,9 +141,9 @@ class Renderer(contextlib.AbstractContextManager["Renderer"]):
             )
 
 
-def seconds_for(question: bytes) -> float:
+def seconds_for(question: bytes, least: float) -> float:
     """Seconds of computing that answering may take."""
-    return _SECONDS + _SECONDS_PER_MIB * len(question) / (1 << 20)
+    return least + _SECONDS_PER_MIB * len(question) / (1 << 20)
 
 
 def room_for(question: bytes) -> int:
