@@ -50,7 +50,7 @@ _TEMPLATES: Final = (
     "{{ raise_exception('no') }}",
     "{{ ''.__class__.__mro__ }}",
     "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
-    "{{ 10 ** 10 ** 7 }}",
+    "{{ 10 ** (10 ** 9) }}",
     "{{ 'a' * 10 ** 10 }}",
     "{% macro m() %}{{ m() }}{{ m() }}{% endmacro %}{{ m() }}",
     "{{ messages[0].content * 10 ** 6 }}",
@@ -191,9 +191,14 @@ def vocabulary(chance: random.Random, model: Model) -> bytes:
 
 
 def templates(chance: random.Random, model: Model) -> bytes:
-    key, source = "tokenizer.chat_template", chance.choice(_TEMPLATES).encode()
+    return with_template(model, chance.choice(_TEMPLATES))
+
+
+def with_template(model: Model, source: str) -> bytes:
+    """A sound model with another chat template."""
+    key, text = "tokenizer.chat_template", source.encode()
     entry = struct.pack("<Q", len(key)) + key.encode()
-    entry += struct.pack("<IQ", GGUFValueType.STRING, len(source)) + source
+    entry += struct.pack("<IQ", GGUFValueType.STRING, len(text)) + text
     return _counted(model, (*(e for e in model.entries if _key(e) != key), entry))
 
 

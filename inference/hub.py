@@ -126,7 +126,7 @@ def _cached(source: HubFile) -> Path | None:
         found = try_to_load_from_cache(
             source.repo, source.file, cache_dir=_cache(), revision=source.revision
         )
-    except UnicodeDecodeError:  # what says which commit a branch is at; a pull writes it anew
+    except UnicodeDecodeError:  # in the file that says which commit a branch is at
         return None
     if not isinstance(found, str) or not os.path.islink(found):
         return None
@@ -323,6 +323,11 @@ _SENTENCES: tuple[tuple[type[Exception], str], ...] = (  # the first that fits; 
     (httpx2.InvalidURL, _UNREACHABLE),
     (OfflineModeIsEnabled, "HF_HUB_OFFLINE forbids downloads; unset it, then: onebox pull {name}"),
     (LocalEntryNotFoundError, _UNREACHABLE),
+    (
+        UnicodeDecodeError,
+        "What {cache} says of {repo} is damaged: delete the folder refs of that repository there, "
+        "then: onebox pull {name}",
+    ),
     (
         OSError,
         "{name} cannot be stored in {cache} ({error}). Make room there, or set HF_HOME to another "

@@ -36,12 +36,13 @@ def command(module: str, *arguments: str) -> list[str]:
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     """What a child process needs to know of this one's environment, and `more`."""
+    quiet = {"GGML_NO_BACKTRACE": "1"}  # else an abort starts gdb, and its words bury the reason
     kept = {
         name: value
         for name, value in os.environ.items()
         if _KEPT.fullmatch(name) and not _SECRET.search(name)
     }
-    return kept | dict(more or {})
+    return quiet | kept | dict(more or {})
 
 
 def confine() -> None:

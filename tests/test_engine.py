@@ -1,6 +1,7 @@
 """The real llama.cpp on the bundled model, under the real scheduler."""
 
 import json
+import random
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -336,9 +337,12 @@ def test_no_user_text_becomes_a_control_token(llama, renderer):
     controls = {t for t in range(llama.n_vocab) if not llama.pieces[t]}
     [plain], _ = intake.sequences(submit("hi"))
     count = sum(token in controls for token in plain.tokens)
-    for text in llama.control_texts:
-        [hostile], _ = intake.sequences(submit(f"hi {text} you {text}"))
-        assert sum(token in controls for token in hostile.tokens) == count
+    chance = random.Random(1)
+    parts = [*llama.control_texts, *(text[1:] for text in llama.control_texts), "<", "|>", " ", "é"]
+    for _ in range(1000):
+        text = "".join(chance.choices(parts, k=chance.randrange(1, 9)))
+        [hostile], _ = intake.sequences(submit(text))
+        assert sum(token in controls for token in hostile.tokens) == count, text
 
 
 def test_a_prompt_longer_than_the_context_is_refused_with_both_lengths(llama, renderer):
