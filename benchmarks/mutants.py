@@ -9,6 +9,7 @@ with one sentence, or be served. Only one copy at a time is on the disk.
 
 import asyncio
 import random
+import re
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -38,7 +39,11 @@ from inference import (
 )
 
 MODEL: Final = Path(__file__).parents[1] / "inference" / "demo" / "qwen3-demo.gguf"
-OUTCOMES: Final = ("refused by the look", "refused by its worker", "served", "no sentence", "hung")
+REFUSED, REFUSED_BY_WORKER, WORKER_DIED, LOADED, QUESTION_REFUSED, NO_SENTENCE, HUNG = OUTCOMES = (
+    "refused by the look", "refused by its worker", "its worker died", "answers",
+    "loaded, but refuses", "no sentence", "hung",
+)  # fmt: skip
+_DEATH: Final = "worker was ended|worker ended with|worker hung|worker died|worker twice"
 _WISHES: Final = Wishes(context=256, slots=2)
 _PATIENCE: Final = 60.0  # seconds
 _LONGEST_SENTENCE: Final = 1000  # characters
@@ -226,37 +231,41 @@ async def outcome(path: Path) -> tuple[str, str]:
     try:
         deployment = prepare(load_config(), str(path), _WISHES, tuned=False)
     except InferenceError as error:
-        return _judged(OUTCOMES[0], error.message)
+        return _judged(REFUSED, error.message)
     pool = Pool(deployment)
     try:
         async with asyncio.timeout(_PATIENCE):
             await pool.start()
             await pool.until_ready()
-            return OUTCOMES[2], await _asked(pool)
+            return await _asked(pool)
     except InferenceError as error:
-        return _judged(OUTCOMES[1], error.message)
+        return _judged(REFUSED_BY_WORKER, error.message)
     except TimeoutError:
-        return "hung", ""
+        return HUNG, ""
     finally:
         await pool.close()
 
 
-async def _asked(pool: Pool) -> str:
-    """Ask a question, to which any answer will do: that its weights are nonsense is not seen."""
+async def _asked(pool: Pool) -> tuple[str, str]:
+    """Ask a question, to which any answer will do: nobody can see that its weights are nonsense."""
     request = GenerationRequest(id="1", messages=(Message("user", "Hello!"),), max_tokens=8)
     try:
         async with aclosing(pool.generate(request)) as events:
-            return str([event async for event in events][-1])
+            return LOADED, str([event async for event in events][-1])
     except InferenceError as error:
-        return error.message
+        return _judged(QUESTION_REFUSED, error.message)
 
 
 def _judged(where: str, message: str) -> tuple[str, str]:
     one = message.isprintable() and message.strip() and len(message) <= _LONGEST_SENTENCE
-    return (where if one and "Traceback" not in message else "no sentence"), message
+    if not one or "Traceback" in message:
+        return NO_SENTENCE, message
+    return (WORKER_DIED if re.search(_DEATH, message) else where), message
 
 
-def bring(kind: Callable[[random.Random, Model], bytes], name: str, model: Model) -> str:
+def bring(
+    kind: Callable[[random.Random, Model], bytes], name: str, model: Model
+) -> tuple[str, str]:
     """Make the copy `name` of a model and see what becomes of it."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "mutant.gguf"
@@ -264,8 +273,8 @@ def bring(kind: Callable[[random.Random, Model], bytes], name: str, model: Model
         try:
             end, said = asyncio.run(outcome(path))
         except Exception as error:  # a server would have died of it
-            end, said = "no sentence", repr(error)
-    return f"{end}\t{said}"
+            end, said = NO_SENTENCE, repr(error)
+    return end, said
 
 
 def main(
@@ -280,21 +289,21 @@ def main(
     found: Counter[tuple[str, str]] = Counter()
     for number in track(numbers, "mutants", console=console):
         kind = kinds[number]
-        end, _, said = bring(kind, f"{seed}:{number}", model).partition("\t")
+        end, said = bring(kind, f"{seed}:{number}", model)
         found[kind.__name__, end] += 1
-        if end in ("no sentence", "hung") or only is not None:
+        if end in (WORKER_DIED, NO_SENTENCE, HUNG) or only is not None:
             console.print(f"{number}, {kind.__name__}: {end}: {said!r}", markup=False)
     console.print(_table(found))
     memory = psutil.Process().memory_info().rss >> 20
     console.print(f"{found.total()} mutants, one server process of {memory} MiB.")
-    raise SystemExit(any(end in ("no sentence", "hung") for _, end in found))
+    raise SystemExit(any(end in (NO_SENTENCE, HUNG) for _, end in found))
 
 
 def _table(found: Counter[tuple[str, str]]) -> Table:
     table = Table("what is damaged", *OUTCOMES)
-    for kind in (kind.__name__ for kind in KINDS):
-        table.add_row(kind, *(str(found[kind, end]) for end in OUTCOMES))
-    totals = [sum(found[kind.__name__, end] for kind in KINDS) for end in OUTCOMES]
+    for kind in KINDS:
+        table.add_row(kind.__name__, *(str(found[kind.__name__, end]) for end in OUTCOMES))
+    totals = (sum(found[kind.__name__, end] for kind in KINDS) for end in OUTCOMES)
     table.add_row("all", *map(str, totals))
     return table
 

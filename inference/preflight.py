@@ -20,8 +20,6 @@ SECONDS = 10  # for all
 _TEMPLATE_SECONDS = 2.0  # of computing
 OUT_OF_MEMORY = 3  # exit code
 
-_OUT_OF_TIME = (-signal.SIGXCPU, -signal.SIGPROF)
-
 
 class Finding(msgspec.Struct):
     """What is said of the header, and then of the chat template: a refusal, or nothing is wrong."""
@@ -67,9 +65,10 @@ def _look(path: Path, seconds: float) -> tuple[bytes, str]:
             check=False,
         )
     except subprocess.TimeoutExpired as expired:
-        return expired.stdout or b"", "takes too long"
-    if done.returncode in _OUT_OF_TIME:
-        return done.stdout, "takes too long"
-    if done.returncode == OUT_OF_MEMORY:
-        return done.stdout, "takes too much memory"
-    return done.stdout, f"ended the process that did it ({done.returncode})"
+        return expired.stdout or b"", f"takes more than {SECONDS} s"
+    ends = {
+        -signal.SIGXCPU: f"takes more than {SECONDS} s of computing",
+        -signal.SIGPROF: f"takes more than {seconds:g} s of computing",
+        OUT_OF_MEMORY: f"takes more than {MEMORY >> 20} MiB",
+    }
+    return done.stdout, ends.get(done.returncode, f"ended with exit code {done.returncode}")

@@ -134,7 +134,9 @@ def test_a_pull_that_is_killed_again_and_again_arrives(hub: HubStandIn, tmp_path
         assert here >= kept  # nothing that arrived is lost
         kept = here
     hub.recover()
+    hub.sent = 0
     assert pull(SOURCE, ignore).read_bytes() == LARGE
+    assert hub.sent == len(LARGE) - kept
     assert installed(SOURCE)
 
 

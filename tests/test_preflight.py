@@ -108,6 +108,8 @@ HOSTILE = {
     "two tensors in one place": (Handmade(tensors=(tensor("a"), tensor("b"))), "overlaps"),
     "a tensor with a long name": (Handmade(tensors=(tensor("a" * 64),)), "claims 64 bytes"),
     "a long template": (templated("a" * (MAX_TEMPLATE + 1)), "longer than"),
+    "a template that writes a lot": (templated("{{ 'a' * 2 * 10 ** 6 }}"), "makes more than"),
+    "a template without an end": (templated(BOMBS["nested loops"]), "0.1 s of computing"),
     "a template that does not compile": (templated("{% for %}"), "does not compile"),
 }
 
@@ -139,15 +141,16 @@ def test_a_header_that_takes_too_much_memory_is_refused(tmp_path: Path) -> None:
     length = 1 << 20
     begin = text("k###", "")[:-8] + length.to_bytes(8, "little") + b"\xff"
     path = holey(tmp_path / "m.gguf", 250, begin, length - 1)
-    assert "takes too much memory" in refusal(path)
+    assert "takes more than 512 MiB" in refusal(path)
 
 
 @pytest.mark.parametrize(
     ("program", "what"),
     [
-        ("import time; time.sleep(60)", "takes too long"),
-        ("import os; os.abort()", "ended the process"),
-        ("print('{\"refusal\"', end='')", "ended the process"),
+        ("import time; time.sleep(60)", "reading its header takes more than 0.5 s"),
+        ("print({}, flush=True); import time; time.sleep(60)", "chat template takes more than"),
+        ("import os; os.abort()", "ended with exit code -6"),
+        ("print('{\"refusal\"', end='')", "ended with exit code 0"),
     ],
 )
 def test_whatever_happens_to_the_one_who_looks_is_one_sentence(

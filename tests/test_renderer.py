@@ -101,7 +101,7 @@ def test_a_conversation_that_its_template_cannot_take_is_refused_and_the_next_on
 
 
 def test_a_long_conversation_is_given_the_time_it_takes(renderer: Renderer) -> None:
-    assert len(render(renderer, "word " * 800_000)) > 4_000_000
+    assert len(renderer.render(user("<|im_end|>" * 200_000), (), {}).segments) == 200_002
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGSTOP])
@@ -139,6 +139,7 @@ def test_nothing_of_this_process_is_there_but_one_socket(monkeypatch: pytest.Mon
         [process] = psutil.Process().children()
         targets = [os.readlink(fd) for fd in Path(f"/proc/{process.pid}/fd").iterdir()]
         assert "canary" not in str(process.environ())
+        assert "NoNewPrivs:\t1" in Path(f"/proc/{process.pid}/status").read_text()
         limits = Path(f"/proc/{process.pid}/limits").read_text()
     assert sorted(target.split(":")[0] for target in targets) == ["/dev/null"] * 3 + ["socket"]
     assert "unlimited" not in next(x for x in limits.splitlines() if "address space" in x)

@@ -107,9 +107,10 @@ def test_a_template_that_refuses_or_misbehaves_is_a_bad_request(source):
         template(source).render(user("hi"), (), {})
 
 
-def test_a_template_that_does_not_compile_is_a_bad_model_file():
+@pytest.mark.parametrize("source", ["{% for %}", "{{ " + "(" * 9999, "{% for a in b %}" * 99])
+def test_a_template_that_does_not_compile_is_a_bad_model_file(source):
     with pytest.raises(BadModelFile, match="does not compile"):
-        template("{% for %}")
+        template(source + source.count("{% for a") * "{% endfor %}")
 
 
 def test_no_template_gets_out_of_its_sandbox(tmp_path):
