@@ -43,7 +43,7 @@ REFUSED, REFUSED_BY_WORKER, WORKER_DIED, LOADED, QUESTION_REFUSED, NO_SENTENCE, 
     "refused by the look", "refused by its worker", "its worker died", "answers",
     "loaded, but refuses", "no sentence", "hung",
 )  # fmt: skip
-_DEATH: Final = "worker was ended|worker ended with|worker hung|worker died|worker twice"
+_DEATH: Final = "worker (was ended|ended with|hung)|process that runs the model"
 _WISHES: Final = Wishes(context=256, slots=2)
 _PATIENCE: Final = 60.0  # seconds
 _LONGEST_SENTENCE: Final = 1000  # characters
@@ -220,7 +220,8 @@ def weights(chance: random.Random, model: Model) -> bytes:
     return Model(model.start, model.entries, model.tensors, bytes(data)).bytes()
 
 
-KINDS: Final[dict[Callable[[random.Random, Model], bytes], int]] = {
+Kind = Callable[[random.Random, Model], bytes]
+KINDS: Final[dict[Kind, int]] = {
     truncated: 15, counts: 10, metadata: 15, values: 15, entries: 10, vocabulary: 15,
     templates: 5, tensors: 10, weights: 5,
 }  # fmt: skip
@@ -263,9 +264,7 @@ def _judged(where: str, message: str) -> tuple[str, str]:
     return (WORKER_DIED if re.search(_DEATH, message) else where), message
 
 
-def bring(
-    kind: Callable[[random.Random, Model], bytes], name: str, model: Model
-) -> tuple[str, str]:
+def bring(kind: Kind, name: str, model: Model) -> tuple[str, str]:
     """Make the copy `name` of a model and see what becomes of it."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "mutant.gguf"
