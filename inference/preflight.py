@@ -16,7 +16,7 @@ from inference.sandbox import command, environment
 from inference.types import BadModelFile
 
 MEMORY = 512 << 20  # bytes, beside what Python itself needs
-SECONDS = 10  # for all
+SECONDS = 10  # that may pass
 _TEMPLATE_SECONDS = 2.0  # of computing
 OUT_OF_MEMORY = 3  # exit code
 
@@ -66,9 +66,12 @@ def _look(path: Path, seconds: float) -> tuple[bytes, str]:
         )
     except subprocess.TimeoutExpired as expired:
         return expired.stdout or b"", f"takes more than {SECONDS} s"
-    ends = {
-        -signal.SIGXCPU: f"takes more than {SECONDS} s of computing",
-        -signal.SIGPROF: f"takes more than {seconds:g} s of computing",
-        OUT_OF_MEMORY: f"takes more than {MEMORY >> 20} MiB",
-    }
-    return done.stdout, ends.get(done.returncode, f"ended with exit code {done.returncode}")
+    return done.stdout, _end(done.returncode, seconds)
+
+
+def _end(code: int, seconds: float) -> str:
+    if code == -signal.SIGPROF:
+        return f"takes more than {seconds:g} s of computing"
+    if code == OUT_OF_MEMORY:
+        return f"takes more than {MEMORY >> 20} MiB"
+    return f"ended with {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"

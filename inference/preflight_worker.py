@@ -4,7 +4,6 @@ Writes a line of JSON for each of the two; what is missing took too long or too 
 throw-away process, because a file can be made to do harm. Knows no llama.cpp.
 """
 
-import resource
 import sys
 from collections.abc import Iterator
 from itertools import product
@@ -13,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from inference.gguf_header import read_header
-from inference.preflight import MEMORY, OUT_OF_MEMORY, SECONDS, Finding
+from inference.preflight import MEMORY, OUT_OF_MEMORY, Finding
 from inference.sandbox import confine, limit_cpu, limit_memory
 from inference.template import ChatTemplate
 from inference.types import BadModelFile, BadRequest, InferenceError, Message, Tool, ToolCall
@@ -33,7 +32,6 @@ _CONVERSATIONS = (
 def main() -> None:
     confine()
     limit_memory(MEMORY)
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     path = Path(sys.argv[1])
     try:
         for finding in look(path, float(sys.argv[2])):

@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _KEPT = re.compile(
-    "PATH|HOME|LANG|LANGUAGE|TZ|TMPDIR|(LC_|LD_|CUDA|NVIDIA|GGML|LLAMA|OMP_|GOMP_|PYTHON).*"
+    "PATH|HOME|LANG|LANGUAGE|TZ|TMPDIR|"
+    "(LC_|LD_|CUDA|NVIDIA|GGML|LLAMA|OMP_|GOMP_|KMP_|OPENBLAS_|MKL_|MALLOC_|PYTHON).*"
 )
 _SECRET = re.compile("KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL")  # NVIDIA_API_KEY, for one
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38  # sys/prctl.h
@@ -57,8 +58,10 @@ def confine() -> None:
 def limit_memory(more: int) -> None:
     """Let this process have so many bytes more of address space than it has now."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
+    _, allowed = resource.getrlimit(resource.RLIMIT_AS)
     most = pages * resource.getpagesize() + more
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    if allowed == resource.RLIM_INFINITY or most < allowed:
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 def limit_cpu(seconds: float) -> None:

@@ -112,7 +112,7 @@ def _break(text: str) -> str:
 
 
 def _said(error: Exception) -> str:
-    return printable(str(error) or type(error).__name__, most=300)
+    return printable(" ".join(str(error).split()) or type(error).__name__, most=300)
 
 
 def _refuse(message: str) -> None:
