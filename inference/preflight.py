@@ -34,6 +34,10 @@ def inspect(path: Path, seconds: float = _TEMPLATE_SECONDS) -> GgufHeader:
 
     Raises BadModelFile with one sentence, whatever is in the file.
     """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise BadModelFile(f"{str(path)!a} is no text in UTF-8: rename the file.") from None
     output, end = _look(path, seconds)
     findings = [
         msgspec.json.decode(line, type=Finding, dec_hook=lambda kind, value: kind(value))
@@ -74,4 +78,4 @@ def _end(code: int, seconds: float) -> str:
         return f"takes more than {seconds:g} s of computing"
     if code == OUT_OF_MEMORY:
         return f"takes more than {MEMORY >> 20} MiB"
-    return f"ended with {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
+    return f"ended with signal {-code}" if code < 0 else f"ended with exit code {code}"

@@ -149,7 +149,7 @@ def test_a_header_that_takes_too_much_memory_is_refused(tmp_path: Path) -> None:
     [
         ("import time; time.sleep(60)", "reading its header takes more than 0.5 s"),
         ("print({}, flush=True); import time; time.sleep(60)", "chat template takes more than"),
-        ("import os; os.abort()", "ended with SIGABRT"),
+        ("import os; os.abort()", "ended with signal 6"),
         ("print('{\"refusal\"', end='')", "ended with exit code 0"),
     ],
 )
@@ -170,6 +170,12 @@ def test_a_template_that_never_ends_is_refused_or_refuses(source: str, tmp_path:
             renderer.use(Source(source, (), "", ""))
             renderer.render((Message("user", "hi"),), (), {})
     assert "template" in sentence(caught.value)
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"m\xff.gguf")
+    Handmade().at(path)
+    assert "rename the file" in refusal(path)
 
 
 async def test_a_file_that_changed_since_it_was_looked_at_is_not_loaded(tmp_path: Path) -> None:
