@@ -40,7 +40,7 @@ def main() -> None:
 def serve(sock: socket.socket, seconds: float) -> None:
     """Answer every question until the other end is gone."""
     template: ChatTemplate | None = None
-    while (question := receive(sock)) is not None:
+    while (question := receive(sock, MEMORY)) is not None:
         limit_cpu(seconds_for(question, seconds))
         match _questions.decode(question):
             case Source() as source:

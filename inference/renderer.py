@@ -114,7 +114,7 @@ class Renderer(contextlib.AbstractContextManager["Renderer"]):
         self._socket.settimeout(_PATIENCE * seconds_for(body, self._seconds))
         try:
             send(self._socket, body)
-            answer = receive(self._socket)
+            answer = receive(self._socket, room_for(body))
         except OSError:
             answer = None
         if answer is None:
@@ -156,10 +156,12 @@ def send(sock: socket.socket, body: bytes) -> None:
     sock.sendall(_LENGTH.pack(len(body)) + body)
 
 
-def receive(sock: socket.socket) -> bytes | None:
-    """The next frame; None when the other end is gone. Raises OSError."""
+def receive(sock: socket.socket, most: int) -> bytes | None:
+    """The next frame; None when the other end is gone or claims more bytes. Raises OSError."""
     head = _exactly(sock, _LENGTH.size)
-    return _exactly(sock, _LENGTH.unpack(head)[0]) if head else None
+    if not head or (length := _LENGTH.unpack(head)[0]) > most:
+        return None
+    return _exactly(sock, length)
 
 
 def _exactly(sock: socket.socket, count: int) -> bytes | None:
