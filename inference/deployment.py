@@ -15,10 +15,11 @@ from msgspec import structs
 
 from inference.config import Config
 from inference.fit import NO_WISHES, Plan, Wishes, plan
-from inference.gguf_header import GgufHeader, read_header
+from inference.gguf_header import GgufHeader
 from inference.hub import resolve
 from inference.memory import Memory, read_memory
 from inference.model import Model
+from inference.preflight import inspect
 from inference.tuned import DamagedResult, Subject, identify, recall
 from inference.types import ConfigError, DoesNotFit
 from inference.wire import DRAFTS, EngineConfig
@@ -57,14 +58,14 @@ def prepare(
     """
     model = config.find(name)
     path = resolve(model.source)
-    header, memory = read_header(path), _memory()
+    header, memory = inspect(path), _memory()
     if wishes.draft and not model.speculation:
         raise ConfigError(
             f"speculation is off for {model.name}: a draft model has no use.", "draft"
         )
     wishes = _over(wishes, model)
     drafting = wishes.draft and model.speculation
-    draft = read_header(resolve(config.find(wishes.draft).source)) if drafting else None
+    draft = inspect(resolve(config.find(wishes.draft).source)) if drafting else None
     planned = plan(header, memory, wishes, draft)
     threads = threads or model.threads
     engine = _engine(model, path, header, planned, threads or _cores())
@@ -72,6 +73,7 @@ def prepare(
         engine,
         unified=wishes.kv_layout == "unified",
         draft=str(draft.path.absolute()) if draft else "",
+        draft_stamp=draft.stamp if draft else None,
     )
     subject = identify(engine, planned.gpu.name if planned.gpu else "", threads, wishes.kv_layout)
     deployment = Deployment(model, planned, engine, header, draft, memory, subject)
@@ -150,6 +152,7 @@ def _engine(
     return EngineConfig(
         name=model.name,
         path=str(path.absolute()),
+        stamp=header.stamp,
         context=planned.context,
         slots=planned.slots,
         threads=threads,

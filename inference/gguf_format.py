@@ -8,6 +8,7 @@ little endian. This module does not know what any key means beyond the alignment
 
 import math
 import mmap
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +22,11 @@ MAX_KEY = 65_536  # bytes
 MAX_STRING = 1 << 20  # bytes
 MAX_ARRAY = 1 << 24  # elements
 MAX_ALIGNMENT = 65_536  # bytes
+MAX_NAME = 63  # bytes, of llama.cpp
+MAX_HEADER = 256 << 20  # bytes; a vocabulary of 262,144 takes ten
 KEPT_ELEMENTS = 1024  # longer arrays are skipped; per-layer figures are shorter
 
-STRING, ARRAY = 8, 9
+I32, F32, STRING, ARRAY = 5, 6, 8, 9
 SCALARS = {
     0: Struct("<B"),
     1: Struct("<b"),
@@ -50,6 +53,14 @@ BLOCKS = {
 }  # fmt: skip
 
 
+Stamp = tuple[int, int, int]
+"""Inode, size and time of the last change: another file in the same place has another one."""
+
+
+def stamp_of(status: os.stat_result) -> Stamp:
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
     """One tensor: ggml type, dimensions (fastest first), offset in the data and size in bytes."""
@@ -63,8 +74,10 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """An array of the metadata; `values` is empty where they were skipped."""
+    """An array of the metadata; `type` is that of its elements, `values` is empty where they were
+    skipped."""
 
+    type: int
     length: int
     values: tuple[object, ...] = ()
 
@@ -75,6 +88,7 @@ class GgufFile:
 
     path: Path
     size: int
+    stamp: Stamp
     metadata: dict[str, object]
     tensors: tuple[TensorInfo, ...]
 
@@ -86,17 +100,24 @@ def damaged(path: Path, what: str) -> BadModelFile:
 class _Cursor:
     """Reads forward through an untrusted header; a fault is a `BadModelFile` naming the file."""
 
-    def __init__(self, path: Path, data: mmap.mmap) -> None:
+    def __init__(self, path: Path, size: int, data: mmap.mmap) -> None:
         self.path = path
-        self.data = data
+        self.size = size
+        self.data = data  # the beginning of the file
         self.place = 0
 
     def fault(self, what: str) -> NoReturn:
         raise damaged(self.path, what)
 
+    def beyond(self, place: int) -> NoReturn:
+        """The header goes on at `place`, where nothing can be read."""
+        if place <= self.size:
+            self.fault(f"its header is larger than {MAX_HEADER >> 20} MiB")
+        self.truncated(f"at least {place:,} bytes")
+
     def truncated(self, expected: str) -> NoReturn:
         raise BadModelFile(
-            f"{self.path} is truncated: expected {expected}, found {len(self.data):,} bytes; the "
+            f"{self.path} is truncated: expected {expected}, found {self.size:,} bytes; the "
             "download is probably incomplete, so fetch it again."
         )
 
@@ -105,7 +126,7 @@ class _Cursor:
         begin = self.place
         self.place += count
         if self.place > len(self.data):
-            self.truncated(f"at least {self.place:,} bytes")
+            self.beyond(self.place)
         return begin
 
     def number(self, kind: Struct) -> int:
@@ -131,7 +152,7 @@ class _Cursor:
         data, place, unpack, end = self.data, self.place, U64.unpack_from, len(self.data) - 8
         for _ in range(count):
             if place > end:
-                self.truncated(f"at least {place + 8:,} bytes")
+                self.beyond(place + 8)
             length = unpack(data, place)[0]
             if length > MAX_STRING:
                 self.fault(f"it claims a string of {length:,} bytes")
@@ -152,12 +173,12 @@ class _Cursor:
         length = self.count(MAX_ARRAY, "elements in one array")
         if kind == STRING:
             self.skip_strings(length)
-            return Array(length)
+            return Array(kind, length)
         element = self.known(kind)
         if length <= KEPT_ELEMENTS:
-            return Array(length, tuple(self.scalar(element) for _ in range(length)))
+            return Array(kind, length, tuple(self.scalar(element) for _ in range(length)))
         self.advance(length * element.size)
-        return Array(length)
+        return Array(kind, length)
 
     def known(self, kind: int) -> Struct:
         if kind not in SCALARS:
@@ -172,15 +193,18 @@ def read(path: Path) -> GgufFile:
     or 3, is truncated, or says something impossible.
     """
     try:
-        if not path.stat().st_size:
-            raise BadModelFile(f"{path} is empty; fetch it again.")
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _read(_Cursor(path, data))
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            if not status.st_size:
+                raise BadModelFile(f"{path} is empty; fetch it again.")
+            length = min(status.st_size, MAX_HEADER)
+            with mmap.mmap(file.fileno(), length, access=mmap.ACCESS_READ) as data:
+                return _read(_Cursor(path, status.st_size, data), stamp_of(status))
     except OSError as error:
         raise BadModelFile(f"{path} cannot be read: {error.strerror}.") from error
 
 
-def _read(cursor: _Cursor) -> GgufFile:
+def _read(cursor: _Cursor, stamp: Stamp) -> GgufFile:
     _check_magic(cursor)
     tensor_count = cursor.count(MAX_ENTRIES, "tensors")
     metadata = dict(_entries(cursor, cursor.count(MAX_ENTRIES, "metadata entries")))
@@ -188,7 +212,7 @@ def _read(cursor: _Cursor) -> GgufFile:
     if len({tensor.name for tensor in tensors}) < tensor_count:
         cursor.fault("two of its tensors have the same name")
     _check_data(cursor, _alignment(cursor, metadata), tensors)
-    return GgufFile(cursor.path, len(cursor.data), metadata, tensors)
+    return GgufFile(cursor.path, cursor.size, stamp, metadata, tensors)
 
 
 def _check_magic(cursor: _Cursor) -> None:
@@ -214,7 +238,7 @@ def _entries(cursor: _Cursor, count: int) -> Iterator[tuple[str, object]]:
 
 
 def _tensor(cursor: _Cursor) -> TensorInfo:
-    name = cursor.string(MAX_KEY)
+    name = cursor.string(MAX_NAME)
     rank = cursor.number(U32)
     if not 1 <= rank <= 4:
         cursor.fault(f"the tensor {printable(name)!r} has {rank} dimensions")
@@ -242,12 +266,16 @@ def _check_data(cursor: _Cursor, alignment: int, tensors: tuple[TensorInfo, ...]
     for tensor in tensors:
         if tensor.offset % alignment:
             cursor.fault(f"the tensor {printable(tensor.name)!r} is not aligned")
-    begin = -(-cursor.place // alignment) * alignment
-    expected = begin + max((tensor.offset + tensor.bytes for tensor in tensors), default=0)
-    if expected > len(cursor.data):
+    end = 0
+    for tensor in sorted(tensors, key=lambda tensor: tensor.offset):
+        if tensor.offset < end:
+            cursor.fault(f"the tensor {printable(tensor.name)!r} overlaps another one")
+        end = tensor.offset + tensor.bytes
+    expected = -(-cursor.place // alignment) * alignment + end
+    if expected > cursor.size:
         cursor.truncated(f"{expected:,} bytes")
 
 
-def printable(text: str) -> str:
-    """Untrusted text made fit for a terminal: printable, at most 100 characters."""
-    return "".join(char for char in text[:100] if char.isprintable())
+def printable(text: str, most: int = 100) -> str:
+    """Untrusted text made fit for a terminal: printable, so many characters at most."""
+    return "".join(char for char in text[:most] if char.isprintable())

@@ -10,7 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from inference.gguf_format import Array, GgufFile, TensorInfo, damaged, printable, read
+from inference.gguf_format import (
+    F32,
+    I32,
+    STRING,
+    Array,
+    GgufFile,
+    Stamp,
+    TensorInfo,
+    damaged,
+    printable,
+    read,
+)
 from inference.types import BadModelFile
 
 KvType = Literal["f16", "q8_0"]
@@ -18,7 +29,11 @@ KV_TYPES: tuple[KvType, ...] = get_args(KvType)
 
 MAX_FIGURE = 1 << 24  # of anything a model counts: layers, heads, tokens
 MAX_LAYERS = 512  # of llama.cpp
+MAX_TEMPLATE = 256 << 10  # characters
 UNKNOWN_QUANT = 1024
+
+# Lists of the vocabulary -> the types their elements can have; numbers are one for each token.
+_LISTS = {"tokens": {STRING}, "merges": {STRING}, "scores": {F32, I32}, "token_type": {I32}}
 
 # general.file_type -> the label people know (llama.h, llama_ftype).
 QUANTS = {
@@ -41,6 +56,7 @@ class GgufHeader:
 
     path: Path
     size: int
+    stamp: Stamp
     architecture: str
     name: str
     quant: str
@@ -91,6 +107,7 @@ def read_header(path: Path) -> GgufHeader:
     return GgufHeader(
         path=path,
         size=file.size,
+        stamp=file.stamp,
         architecture=own[:-1],
         name=_text(file, "general.name") or path.stem,
         quant=QUANTS.get(_number(file, "general.file_type", UNKNOWN_QUANT, least=0), "unknown"),
@@ -118,13 +135,25 @@ def _text(file: GgufFile, key: str) -> str:
 
 def _template(file: GgufFile) -> str | None:
     value = file.metadata.get("tokenizer.chat_template")
-    return value if isinstance(value, str) else None
+    if not isinstance(value, str):
+        return None
+    if len(value) > MAX_TEMPLATE:
+        raise damaged(file.path, f"its chat template is longer than {MAX_TEMPLATE:,} characters")
+    return value
 
 
 def _vocabulary(file: GgufFile) -> int:
     tokens = file.metadata.get("tokenizer.ggml.tokens")
     if not isinstance(tokens, Array) or not tokens.length:
         raise damaged(file.path, "it has no list of tokens")
+    for name, types in _LISTS.items():
+        found = file.metadata.get(key := f"tokenizer.ggml.{name}")
+        if found is None:
+            continue
+        if not isinstance(found, Array) or found.type not in types:
+            raise damaged(file.path, f"its {key!r} is not a list of the type it should be")
+        if STRING not in types and found.length < tokens.length:
+            raise damaged(file.path, f"its {key!r} is shorter than its list of tokens")
     return tokens.length
 
 

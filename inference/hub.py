@@ -122,9 +122,12 @@ def _cache() -> Path:
 
 
 def _cached(source: HubFile) -> Path | None:
-    found = try_to_load_from_cache(
-        source.repo, source.file, cache_dir=_cache(), revision=source.revision
-    )
+    try:
+        found = try_to_load_from_cache(
+            source.repo, source.file, cache_dir=_cache(), revision=source.revision
+        )
+    except UnicodeDecodeError:  # in the file that says which commit a branch is at
+        return None
     if not isinstance(found, str) or not os.path.islink(found):
         return None
     path = Path(found)
@@ -139,14 +142,14 @@ def _marker(blob: Path) -> Path:
     return blob.with_name(f"{blob.name}.verified")
 
 
-def _fingerprint(blob: Path) -> str:
+def _fingerprint(blob: Path) -> bytes:
     stat = blob.stat()
-    return json.dumps({"size": stat.st_size, "mtime_ns": stat.st_mtime_ns})
+    return json.dumps({"size": stat.st_size, "mtime_ns": stat.st_mtime_ns}).encode()
 
 
 def _is_marked(blob: Path) -> bool:
     """Whether `blob` is, by size and time of last change, what was once verified."""
-    return _marker(blob).exists() and _marker(blob).read_text() == _fingerprint(blob)
+    return _marker(blob).exists() and _marker(blob).read_bytes() == _fingerprint(blob)
 
 
 def _verify(blob: Path) -> bool:
@@ -161,7 +164,7 @@ def _verify(blob: Path) -> bool:
 
 
 def _mark(blob: Path) -> None:
-    _marker(blob).write_text(_fingerprint(blob))
+    _marker(blob).write_bytes(_fingerprint(blob))
 
 
 def _sha256(path: Path) -> str:
@@ -320,7 +323,16 @@ _SENTENCES: tuple[tuple[type[Exception], str], ...] = (  # the first that fits; 
     (httpx2.InvalidURL, _UNREACHABLE),
     (OfflineModeIsEnabled, "HF_HUB_OFFLINE forbids downloads; unset it, then: onebox pull {name}"),
     (LocalEntryNotFoundError, _UNREACHABLE),
-    (OSError, "{name} cannot be stored in {cache} ({error})."),
+    (
+        UnicodeDecodeError,
+        "What {cache} says of {repo} is damaged: delete the folder refs of that repository there, "
+        "then: onebox pull {name}",
+    ),
+    (
+        OSError,
+        "{name} cannot be stored in {cache} ({error}). Make room there, or set HF_HOME to another "
+        "disk; then: onebox pull {name}",
+    ),
 )
 
 

@@ -9,22 +9,24 @@ import time
 from dataclasses import replace
 
 from inference.llama import Llama
+from inference.renderer import Renderer, Source
 from inference.sequence import SamplingParams, Sequence, TextOut
-from inference.template import ChatTemplate
 from inference.types import BadRequest, ContextTooLong
 from inference.wire import Chat, Said, Submit, Text, Tokens
 
 
 class Intake:
-    """What a loaded model needs to understand requests: its template and its vocabulary."""
+    """What a loaded model needs to understand requests: its template and its vocabulary.
 
-    def __init__(self, llama: Llama) -> None:
+    Raises BadModelFile where the template does not compile.
+    """
+
+    def __init__(self, llama: Llama, renderer: Renderer) -> None:
         self._llama = llama
-        self._template = (
-            ChatTemplate(llama.chat_template, llama.control_texts, llama.bos, llama.eos)
-            if llama.chat_template
-            else None
-        )
+        self._renderer = renderer if llama.chat_template else None
+        if llama.chat_template:
+            texts = llama.chat_template, llama.control_texts, llama.bos, llama.eos
+            renderer.use(Source(*texts))
 
     def sequences(self, submit: Submit) -> tuple[list[Sequence], bool]:
         """The choices of a request, and whether they start inside a think block.
@@ -83,9 +85,9 @@ class Intake:
             case Text(text):
                 return self._llama.tokenize(text, special=True, begin=True), False
             case Chat(messages, tools, kwargs):
-                if self._template is None:
+                if self._renderer is None:
                     raise BadRequest("this model has no chat template; use completions", "messages")
-                rendered = self._template.render(messages, tools, kwargs)
+                rendered = self._renderer.render(messages, tools, kwargs)
                 tokens: list[int] = []
                 for segment in rendered.segments:
                     tokens += self._llama.tokenize(segment.text, special=segment.special)

@@ -5,7 +5,6 @@ Knows no requests and reads no frames.
 
 import asyncio
 import contextlib
-import os
 import socket
 import sys
 import threading
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from inference.sandbox import environment
 from inference.wire import EngineConfig
 
 WORKER: Final = (sys.executable, "-m", "inference.worker")
@@ -86,7 +86,7 @@ async def _start_process(command: Sequence[str], config: EngineConfig) -> Worker
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
-            env=os.environ | ({"CUDA_VISIBLE_DEVICES": config.gpu} if config.gpu else {}),
+            env=environment({"CUDA_VISIBLE_DEVICES": config.gpu} if config.gpu else {}),
             start_new_session=True,  # Ctrl-C is for the server, which then ends its workers
         )
     except BaseException:

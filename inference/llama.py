@@ -14,6 +14,7 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
+import contextlib
 import ctypes
 from collections import deque
 
@@ -21,6 +22,7 @@ import llama_cpp as lc
 import numpy as np
 import numpy.typing as npt
 
+from inference.gguf_format import printable, stamp_of
 from inference.types import BadModelFile, DoesNotFit, ModelInfo
 from inference.wire import EngineConfig
 
@@ -54,7 +56,7 @@ class _Log:
 
     @property
     def tail(self) -> str:
-        return " | ".join(self.lines) or "llama.cpp gave no reason"
+        return printable(" | ".join(self.lines), most=500) or "llama.cpp gave no reason"
 
 
 # llama.cpp asks at every node of the graph whether to go on. `strlen` answers without Python.
@@ -85,21 +87,23 @@ class Llama:
             t for t in range(self.n_vocab) if lc.llama_vocab_is_eog(self._vocab, t)
         )
         self.control_texts = tuple(
-            lc.llama_vocab_get_text(self._vocab, t).decode(errors="replace")
+            self.token_text(t)
             for t in range(self.n_vocab)
             if lc.llama_vocab_is_control(self._vocab, t)
         )
         template = lc.llama_model_chat_template(self._model, None)
-        self.chat_template: str | None = template.decode() if template else None
+        self.chat_template: str | None = template.decode(errors="replace") if template else None
         self.info = self._describe(config)
 
     @staticmethod
     def _load_model(config: EngineConfig) -> int:
         params = lc.llama_model_default_params()
         params.n_gpu_layers = config.gpu_layers
+        _check_stamp(config)
         model: int | None = lc.llama_model_load_from_file(config.path.encode(), params)
         if not model:
             raise BadModelFile(f"llama.cpp cannot load {config.path}: {_LOG.tail}")
+        _check_stamp(config)  # it may have changed while it was loaded
         return model
 
     def _open_context(self, config: EngineConfig) -> int:
@@ -128,7 +132,7 @@ class Llama:
         trained: int = lc.llama_model_n_ctx_train(self._model)
         return ModelInfo(
             name=config.name,
-            architecture=self.metadata("general.architecture"),
+            architecture=printable(self.metadata("general.architecture")),
             context=min(trained, config.request_context),
             slots=config.slots,
             vocabulary=self.n_vocab,
@@ -148,7 +152,8 @@ class Llama:
 
     def token_text(self, token: int) -> str:
         """The written form of a token, control tokens included; empty for -1 (no such token)."""
-        return "" if token < 0 else str(lc.llama_vocab_get_text(self._vocab, token).decode())
+        text: bytes = b"" if token < 0 else lc.llama_vocab_get_text(self._vocab, token)
+        return text.decode(errors="replace")
 
     @property
     def bos(self) -> str:
@@ -253,6 +258,16 @@ class Llama:
             if length >= 0:
                 return buffer.raw[:length]
             capacity = -length
+
+
+def _check_stamp(config: EngineConfig) -> None:
+    """Raises BadModelFile where the file is not the one that was looked at."""
+    if config.stamp is None:
+        return
+    with contextlib.suppress(OSError):  # it is gone
+        if stamp_of(os.stat(config.path)) == config.stamp:
+            return
+    raise BadModelFile(f"{config.path} has changed since it was checked; start onebox again.")
 
 
 class _Batch:

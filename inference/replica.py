@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from inference.autopsy import Death, Stage, kills_for_memory
+from inference.gguf_format import printable
 from inference.journal import Answer, Journal
 from inference.launch import LONGEST_END, WORKER, Worker, in_process, on_thread
 from inference.types import BadRequest, ModelInfo, NotReady, Poisonous, WorkerLost
@@ -263,7 +264,8 @@ class Replica:
         good = life.served or guilty or _now() - life.born > _GOOD_LIFE
         self._bad_lives = 0 if good else self._bad_lives + 1
         if not life.refusal:
-            _log.error("%s Its last words: %s", death.sentence, death.words.strip() or "none")
+            words = printable(" ".join(death.words.split()), most=1000) or "none"
+            _log.error("%s Its last words: %s", death.sentence, words)
         self._become("restarting", life.refusal or death.sentence)
 
     def _recover(self, blame: float) -> bool:

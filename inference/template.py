@@ -14,6 +14,7 @@ from jinja2 import TemplateError
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from inference.gguf_format import printable
 from inference.types import BadModelFile, BadRequest, Message, Tool
 
 _BREAK = "\ufdd0"  # a noncharacter: never part of interchanged text (Unicode 23.7)
@@ -38,7 +39,8 @@ class Prompt:
 class ChatTemplate:
     """A compiled template; `control_texts` are the written forms of the control tokens.
 
-    Raises BadModelFile where it does not compile.
+    Raises BadModelFile where it does not compile. Templates can take any time and memory: let
+    another process be the one that runs out of them.
     """
 
     def __init__(self, source: str, control_texts: tuple[str, ...], bos: str, eos: str) -> None:
@@ -54,8 +56,10 @@ class ChatTemplate:
         }
         try:
             self._template = environment.from_string(source)
-        except TemplateError as error:
-            raise BadModelFile(f"the model's chat template does not compile: {error}") from None
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever its author made the compiler run into
+            raise BadModelFile(f"its chat template does not compile: {_said(error)}") from None
         controls = "|".join(re.escape(t) for t in control_texts if len(t) > 1)
         self._control = re.compile(controls or r"(?!)")
         broken = "|".join(re.escape(_break(t)) for t in control_texts if len(t) > 1)
@@ -75,9 +79,11 @@ class ChatTemplate:
                 add_generation_prompt=True,
                 **self._plain(kwargs),
             )
+        except MemoryError:
+            raise
         except Exception as error:  # a template is a program of its author: it may fail in any way
             raise BadRequest(
-                f"the model's chat template refuses this conversation: {error}", "messages"
+                f"the model's chat template refuses this conversation: {_said(error)}", "messages"
             ) from None
         parts = self._broken.split(text)
         segments = tuple(
@@ -103,6 +109,10 @@ class ChatTemplate:
 
 def _break(text: str) -> str:
     return text[0] + _BREAK + text[1:]
+
+
+def _said(error: Exception) -> str:
+    return printable(" ".join(str(error).split()) or type(error).__name__, most=300)
 
 
 def _refuse(message: str) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import msgspec
 import psutil
 
+from inference.sandbox import environment
 from inference.trial import Failed, Times, Trial
 
 _COMMAND = (sys.executable, "-m", "inference.trial_worker")
@@ -40,7 +41,7 @@ class Testbed(contextlib.AbstractContextManager["Testbed"]):
     __test__ = False  # pytest would collect it
 
     def __init__(self, gpu: str = "", command: Sequence[str] = _COMMAND) -> None:
-        self._environment = os.environ | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})
+        self._environment = environment({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})
         self._command = command
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 - __exit__ closes it
         self._process: subprocess.Popen[bytes] | None = None

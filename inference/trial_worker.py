@@ -12,6 +12,7 @@ import numpy as np
 
 from inference.engine import Engine
 from inference.llama import DecodeFailed, Llama
+from inference.sandbox import confine
 from inference.sequence import Chunk, Keep, SamplingParams, Sequence, StepPlan
 from inference.trial import CHUNK, Failed, Times, Trial
 from inference.types import InferenceError
@@ -96,4 +97,5 @@ def _least(engine: Engine, steps: list[StepPlan]) -> float:
 
 
 if __name__ == "__main__":
+    confine()
     main()

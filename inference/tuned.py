@@ -5,6 +5,7 @@ CPU, the build of llama.cpp, makes it another subject, of which nothing is known
 nothing and decides nothing.
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -141,6 +142,8 @@ def remember(result: Result) -> Path:
         partial.write_bytes(msgspec.json.format(msgspec.json.encode(result)) + b"\n")
         partial.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise NotStored(
             f"The tuned settings cannot be stored in {path.parent} ({error.strerror}); "
             "name another place with XDG_CACHE_HOME."

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from inference.gguf_format import Stamp
 from inference.sequence import SamplingParams
 from inference.types import BadRequest, FinishReason, Message, ModelInfo, Tool
 
@@ -31,9 +32,10 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     cells for all slots, or one stream of `context / slots` for each. `joint` puts decodes and
     prefill chunks in one `llama_decode` call. `batch` bounds the tokens of a step: newcomers wait
     for its end, so it had better be short. `itl_target_ms` is the longest step wanted while
-    anything decodes; None leaves it to the scheduler. `drafts` bounds the tokens guessed in a
-    step, 0 for no speculation; `draft` is the file of a model that guesses too, if there is one;
-    `host_cells` the KV cells kept in host memory when they had to leave the cache.
+    anything decodes; None leaves it to the scheduler. `drafts` bounds the tokens guessed in a step,
+    0 for no speculation; `draft` is the file of a model that guesses too, if there is one; the
+    stamps are those of the files that were looked at, which are the ones to load; `host_cells` the
+    KV cells kept in host memory when they had to leave the cache.
     """
 
     name: str
@@ -48,6 +50,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     itl_target_ms: float | None = None
     drafts: int = DRAFTS
     draft: str = ""
+    stamp: Stamp | None = None
+    draft_stamp: Stamp | None = None
     host_cells: int = 0
     flash_attention: bool | None = None
     unified: bool = False
@@ -67,7 +71,9 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     def for_draft(self) -> "EngineConfig":
         """The draft model's settings: it is on the GPU as a whole, if any layer of this one is."""
         layers = _ALL_LAYERS if self.gpu_layers else 0
-        return msgspec.structs.replace(self, path=self.draft, gpu_layers=layers)
+        return msgspec.structs.replace(
+            self, path=self.draft, stamp=self.draft_stamp, gpu_layers=layers
+        )
 
 
 class Load(msgspec.Struct, tag=True):

@@ -22,6 +22,8 @@ from inference.engine import Engine
 from inference.intake import Intake
 from inference.kv_cache import KvCache, StreamCache, UnifiedCache
 from inference.llama import Llama
+from inference.renderer import Renderer
+from inference.sandbox import confine
 from inference.scheduler import Scheduler
 from inference.sequence import Chunk, Keep, Progress, Sequence, StepPlan
 from inference.types import BadModelFile, InferenceError
@@ -261,16 +263,16 @@ def _drafter(config: EngineConfig, llama: Llama) -> Drafter | None:
 
 def serve(sock: socket.socket) -> None:
     """Run a worker on `sock` until its other end closes."""
-    with sock, contextlib.closing(Channel(sock)) as channel:
+    with sock, contextlib.closing(Channel(sock)) as channel, Renderer() as renderer:
         command = channel.receive()
         if isinstance(command, Load):
-            _serve(command.config, channel)
+            _serve(command.config, channel, renderer)
 
 
-def _serve(config: EngineConfig, channel: Channel) -> None:
+def _serve(config: EngineConfig, channel: Channel, renderer: Renderer) -> None:
     try:
         llama, engine, scheduler = load(config, lambda: channel.send(Loaded()))
-        intake = Intake(llama)
+        intake = Intake(llama, renderer)
     except InferenceError as error:
         channel.send(LoadFailed(error.message))
         return
@@ -287,6 +289,7 @@ def _serve(config: EngineConfig, channel: Channel) -> None:
 
 
 if __name__ == "__main__":
+    confine()
     # A signal to the whole process group is for the server: this one ends with its socket.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

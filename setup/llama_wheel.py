@@ -11,6 +11,8 @@ import os
 import shlex
 import shutil
 import subprocess
+import zipfile
+import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, TextIO
@@ -66,9 +68,21 @@ def wheel_of(recipe: Recipe, cache: Path, pip: Pip, out: TextIO) -> Path:
     One process at a time may call this for a cache. Raises SetupError if the build fails.
     """
     place = cache / "wheels" / recipe.key
+    if place.is_dir() and not _is_sound(place):
+        print("The wheel in the cache is damaged: it is built again.", file=out, flush=True)
+        shutil.rmtree(place)
     if not place.is_dir():
         _build(recipe, place, pip, out)
     return next(place.glob("*.whl"))
+
+
+def _is_sound(place: Path) -> bool:
+    """Whether there is a wheel and all of it can be unpacked."""
+    try:
+        with zipfile.ZipFile(next(place.glob("*.whl"))) as wheel:
+            return wheel.testzip() is None
+    except (StopIteration, OSError, EOFError, zipfile.BadZipFile, zlib.error):
+        return False
 
 
 def _build(recipe: Recipe, place: Path, pip: Pip, out: TextIO) -> None:

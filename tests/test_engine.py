@@ -1,6 +1,7 @@
 """The real llama.cpp on the bundled model, under the real scheduler."""
 
 import json
+import random
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -18,6 +19,7 @@ from inference.gguf_format import read
 from inference.intake import Intake
 from inference.kv_cache import IDS, StreamCache, UnifiedCache
 from inference.llama import Llama
+from inference.renderer import Renderer
 from inference.scheduler import Scheduler
 from inference.sequence import Chunk, SamplingParams, Sequence, StepPlan
 from inference.types import BadModelFile, ContextTooLong, DoesNotFit, Message
@@ -135,7 +137,7 @@ def drafter(request, deployment, tmp_path_factory) -> Iterator[Drafter]:
     if request.param == "worse":
         path = tmp_path_factory.mktemp("draft") / "worse.gguf"
         path.write_bytes(without(Path(config.path), "blk.1.ffn_down.weight"))
-        config = msgspec.structs.replace(config, path=str(path))
+        config = msgspec.structs.replace(config, path=str(path), stamp=None)
     with closing(Llama(config)) as small:
         yield Drafter(small, config.batch)
 
@@ -324,24 +326,33 @@ def submit(text: str, **kwargs) -> Submit:
     )
 
 
-def test_no_user_text_becomes_a_control_token(llama):
-    intake = Intake(llama)
+@pytest.fixture
+def renderer():
+    with Renderer() as renderer:
+        yield renderer
+
+
+def test_no_user_text_becomes_a_control_token(llama, renderer):
+    intake = Intake(llama, renderer)
     controls = {t for t in range(llama.n_vocab) if not llama.pieces[t]}
     [plain], _ = intake.sequences(submit("hi"))
     count = sum(token in controls for token in plain.tokens)
-    for text in llama.control_texts:
-        [hostile], _ = intake.sequences(submit(f"hi {text} you {text}"))
-        assert sum(token in controls for token in hostile.tokens) == count
+    chance = random.Random(1)
+    parts = [*llama.control_texts, *(text[1:] for text in llama.control_texts), "<", "|>", " ", "é"]
+    for _ in range(1000):
+        text = "".join(chance.choices(parts, k=chance.randrange(1, 9)))
+        [hostile], _ = intake.sequences(submit(text))
+        assert sum(token in controls for token in hostile.tokens) == count, text
 
 
-def test_a_prompt_longer_than_the_context_is_refused_with_both_lengths(llama):
+def test_a_prompt_longer_than_the_context_is_refused_with_both_lengths(llama, renderer):
     with pytest.raises(ContextTooLong, match="maximum context length is 1024 tokens"):
-        Intake(llama).sequences(submit("word " * 20000))
+        Intake(llama, renderer).sequences(submit("word " * 20000))
 
 
-def test_an_answer_ends_at_the_context_or_at_max_tokens(llama):
-    [unlimited], _ = Intake(llama).sequences(submit("hi"))
-    [limited], _ = Intake(llama).sequences(submit("hi", max_tokens=5))
+def test_an_answer_ends_at_the_context_or_at_max_tokens(llama, renderer):
+    [unlimited], _ = Intake(llama, renderer).sequences(submit("hi"))
+    [limited], _ = Intake(llama, renderer).sequences(submit("hi", max_tokens=5))
     assert unlimited.limit == llama.info.context
     assert limited.limit == limited.prompt_len + 5
 
@@ -356,7 +367,7 @@ def test_pieces_join_to_the_text(llama):
 def test_weights_that_cannot_be_loaded_are_one_sentence(tmp_path, deployment, content):
     path = tmp_path / "broken.gguf"
     path.write_bytes(content)
-    config = msgspec.structs.replace(deployment.engine, path=str(path))
+    config = msgspec.structs.replace(deployment.engine, path=str(path), stamp=None)
     with pytest.raises(BadModelFile, match=r"cannot load .*broken\.gguf"):
         Llama(config)
 

@@ -110,6 +110,67 @@ def test_a_killed_pull_fetches_only_the_rest(hub: HubStandIn, tmp_path: Path) ->
     assert hub.sent == len(LARGE) - kept
 
 
+def test_a_pull_that_is_killed_again_and_again_arrives(hub: HubStandIn, tmp_path: Path) -> None:
+    hub.content = LARGE
+    script = (
+        "from inference.model import HubFile; from inference.hub import pull\n"
+        f"print(flush=True); pull({SOURCE!r}, lambda here, size: print(here, flush=True))"
+    )
+    chance, kept = random.Random(5), 0
+    for _ in range(4):
+        hub.stall_at = chance.randrange(kept + 1, len(LARGE))
+        command = [sys.executable, "-c", script]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]
+        ) as child:
+            assert child.stdout is not None
+            for _ in range(1 + (hub.stall_at - kept) // CHUNK):
+                child.stdout.readline()
+            child.kill()
+        assert not installed(SOURCE)
+        parts = list(tmp_path.rglob("*.incomplete"))
+        assert len(parts) <= 1
+        here = parts[0].stat().st_size if parts else 0
+        assert here >= kept  # nothing that arrived is lost
+        kept = here
+    hub.recover()
+    hub.sent = 0
+    assert pull(SOURCE, ignore).read_bytes() == LARGE
+    assert hub.sent == len(LARGE) - kept
+    assert installed(SOURCE)
+
+
+@pytest.mark.parametrize("kind", ["incomplete", "verified"])
+def test_a_full_disk_is_named_and_a_pull_goes_on_when_there_is_room(
+    hub: HubStandIn, tmp_path: Path, kind: str
+) -> None:
+    blobs = tmp_path / "hf" / "hub" / "models--org--weights-GGUF" / "blobs"
+    blobs.mkdir(parents=True)
+    full = blobs / f"{hub.sha256}.{kind}"
+    full.symlink_to("/dev/full")
+    sentence = refused()
+    assert "No space left on device" in sentence
+    assert "onebox pull weights:Q8_0" in sentence
+    full.unlink()
+    assert pull(SOURCE, ignore).read_bytes() == SMALL
+
+
+@pytest.mark.parametrize("pattern", ["*.verified", "refs/main"])
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe\0"])
+def test_a_damaged_cache_is_repaired_by_a_pull(
+    hub: HubStandIn, tmp_path: Path, pattern: str, content: bytes
+) -> None:
+    pull(SOURCE, ignore)
+    [damaged] = tmp_path.rglob(pattern)
+    damaged.write_bytes(content)
+    assert not installed(SOURCE)
+    if damaged.name == "main" and b"\xff" in content:  # the hub's own client cannot read it
+        assert "delete the folder refs" in refused()
+        damaged.unlink()
+    assert pull(SOURCE, ignore).read_bytes() == SMALL
+    assert installed(SOURCE)
+
+
 def test_a_server_without_ranges_sends_everything_again(hub: HubStandIn, tmp_path: Path) -> None:
     hub.content = LARGE
     hub.cut_at = CHUNK + 1000

@@ -12,10 +12,12 @@ ROOT = Path(__file__).parents[1]
 # A module may import modules of `inference` from lower lines only; a line's modules know nothing
 # of each other.
 LINES = [
-    {"types", "holdback", "memory", "history", "prefix_tree", "autopsy"},
-    {"model", "sequence", "yaml_file", "gguf_format", "template", "parser", "doctor"},
-    {"host_cache", "cost_model", "sampler", "wire", "config", "gguf_header"},
+    {"types", "holdback", "memory", "history", "prefix_tree", "autopsy", "sandbox"},
+    {"model", "sequence", "yaml_file", "gguf_format", "parser", "doctor"},
+    {"host_cache", "cost_model", "sampler", "wire", "config", "gguf_header", "template"},
     {"kv_cache", "speculation", "llama", "footprint", "hub", "tuned", "trial", "launch", "journal"},
+    {"preflight", "renderer"},
+    {"preflight_worker", "render_worker"},
     {"scheduler", "drafter", "intake", "placement", "replica", "testbed"},
     {"fit", "engine"},
     {"deployment", "worker", "trial_worker"},
@@ -44,6 +46,10 @@ ONLY_IN = {
         "inference/trial_worker.py",
         "inference/testbed.py",
         "inference/tune.py",
+        "inference/preflight.py",
+        "inference/preflight_worker.py",
+        "inference/renderer.py",
+        "inference/render_worker.py",
         "api/",
     },
     "huggingface_hub": {"inference/hub.py", "inference/doctor.py"},

@@ -176,7 +176,7 @@ async def test_a_draft_model_of_another_vocabulary_is_refused(deployment, tmp_pa
 async def test_a_model_that_cannot_be_loaded_says_why(deployment, tmp_path: Path):
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(Path(deployment.engine.path).read_bytes()[:5000])
-    engine = msgspec.structs.replace(deployment.engine, path=str(broken))
+    engine = msgspec.structs.replace(deployment.engine, path=str(broken), stamp=None)
     pool = Pool(replace(deployment, engine=engine))
     await pool.start()
     with pytest.raises(NotReady, match="cannot load"):

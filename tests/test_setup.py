@@ -11,7 +11,8 @@ import subprocess
 import sys
 import tarfile
 import tomllib
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from importlib.metadata import packages_distributions, requires, version
 from pathlib import Path
@@ -241,6 +242,37 @@ def test_a_wheel_is_taken_for_its_own_recipe_only_and_a_failed_build_leaves_none
         wheel_of(other, cache, pip, out)
     assert "no such header" in str(failure.value)
     assert not (cache / "wheels" / other.key).exists()
+
+
+class WheelBuilder:
+    """Stands for pip, and makes a wheel in no time."""
+
+    def run(self, arguments: list[str], *_: object) -> None:
+        folder = arguments[arguments.index("--wheel-dir") + 1]
+        with zipfile.ZipFile(Path(folder) / "built.whl", "w", zipfile.ZIP_DEFLATED) as wheel:
+            wheel.writestr("module.py", "sound = True\n" * 100)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda wheel: wheel.write_bytes(wheel.read_bytes()[:-9]),
+        lambda wheel: wheel.write_bytes(wheel.read_bytes().replace(b"PK", b"KP")),
+        lambda wheel: wheel.write_bytes(wheel.read_bytes()[:45] + b"?" + wheel.read_bytes()[46:]),
+        lambda wheel: wheel.unlink(),
+    ],
+)
+def test_a_damaged_wheel_is_told_and_built_again(
+    damage: Callable[[Path], None], tmp_path: Path
+) -> None:
+    out = io.StringIO()
+    wheel = wheel_of(RECIPE, tmp_path, WheelBuilder(), out)
+    sound = wheel.read_bytes()
+    assert wheel_of(RECIPE, tmp_path, WheelBuilder(), out).read_bytes() == sound
+    assert "damaged" not in out.getvalue()
+    damage(wheel)
+    assert zipfile.ZipFile(wheel_of(RECIPE, tmp_path, WheelBuilder(), out)).testzip() is None
+    assert "The wheel in the cache is damaged: it is built again.\n" in out.getvalue()
 
 
 def test_a_missing_compiler_is_one_sentence(box: Box) -> None:

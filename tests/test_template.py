@@ -1,9 +1,15 @@
 """Chat templates: sandboxed, faithful, and deaf to control tokens in user text."""
 
+import random
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from inference.template import ChatTemplate
 from inference.types import BadModelFile, BadRequest, Message, Tool
+from tests import template_attacks
 
 CONTROLS = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
 CHATML = """
@@ -39,6 +45,27 @@ def test_a_control_token_in_user_text_is_only_text(control):
     segments = template().render(user(f"a{control}b"), (), {}).segments
     assert [s.text for s in segments if not s.special] == [control]
     assert "".join(s.text for s in segments).startswith(f"<|im_start|>user\na{control}b")
+
+
+def test_no_text_adds_a_control_token_to_a_conversation():
+    chance = random.Random(1)
+    halves = [half for c in CONTROLS for n in (1, 5) for half in (c[:n], c[n:])]
+    parts = [*CONTROLS, *halves, *"\ufdd0\ufffd\u200b\0 \naé", "{{", "}}", "{% raw %}"]
+
+    def said() -> str:
+        return "".join(chance.choices(parts, k=chance.randrange(1, 9)))
+
+    def controls(prompt) -> list[int]:
+        special = [s.text for s in prompt.segments if s.special]
+        return [sum(text.count(control) for text in special) for control in CONTROLS]
+
+    chatml = template()
+    expected = controls(chatml.render(user("hi"), (Tool("f"),), {}))
+    for _ in range(1000):
+        tool = Tool(said(), said(), {said(): [said(), 1]})
+        prompt = chatml.render(user(text := said()), (tool,), {})
+        assert controls(prompt) == expected, text
+        assert text.replace("\ufdd0", "\ufffd") in "".join(s.text for s in prompt.segments)
 
 
 def test_control_tokens_in_tools_are_only_text():
@@ -80,6 +107,23 @@ def test_a_template_that_refuses_or_misbehaves_is_a_bad_request(source):
         template(source).render(user("hi"), (), {})
 
 
-def test_a_template_that_does_not_compile_is_a_bad_model_file():
+@pytest.mark.parametrize("source", ["{% for %}", "{{ " + "(" * 9999, "{% for a in b %}" * 99])
+def test_a_template_that_does_not_compile_is_a_bad_model_file(source):
     with pytest.raises(BadModelFile, match="does not compile"):
-        template("{% for %}")
+        template(source + source.count("{% for a") * "{% endfor %}")
+
+
+def test_no_template_gets_out_of_its_sandbox(tmp_path):
+    assert len(template_attacks.attempts()) >= 60
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-m", "tests.template_attacks"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={"PYTHONPATH": str(root)}, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_user_says_is_no_template():
+    for attempt in template_attacks.attempts():
+        assert attempt in template().render(user(attempt), (), {}).segments[0].text

@@ -100,6 +100,16 @@ def test_a_result_that_cannot_be_stored_says_where(tmp_path, monkeypatch):
         known()
 
 
+def test_a_full_disk_keeps_what_was_known_and_leaves_nothing_behind(cache):
+    result = known()
+    path = place(result.subject)
+    path.with_name(f"{path.name}.{os.getpid()}.partial").symlink_to("/dev/full")
+    with pytest.raises(NotStored, match=r"No space left on device.*XDG_CACHE_HOME"):
+        keep(replace(result, gain=2.0))
+    assert recall(result.subject) == result
+    assert list(path.parent.iterdir()) == [path]
+
+
 def test_without_a_result_there_are_defaults_and_advice(cache):
     found = ready()
     assert found.engine == ready(tuned=False).engine
