@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from api import errors, health, metrics
+from api import document, errors, health, metrics
 from api.openai import chat, completions, models
 from inference import Pool
 
@@ -25,6 +25,8 @@ def create_app(pool: Pool) -> FastAPI:
     app.state.pool = pool
     app.state.metrics = metrics.Metrics(pool)
     errors.install(app)
-    for module in (health, metrics, models, chat, completions):
-        app.include_router(module.router)
+    rooms = (health, metrics, models, chat, completions)
+    for room in rooms:
+        app.include_router(room.router)
+    document.install(app, [room.OPERATIONS for room in rooms])
     return app

@@ -7,12 +7,13 @@ name) and `reasoning` (vLLM's) carry the same text, `timings` is llama.cpp's add
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, Literal
+from functools import partial
+from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
 import msgspec
 from fastapi import APIRouter, Request, Response
 from msgspec import UNSET, UnsetType
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from api.body import WireModel
 from api.openai.common import (
@@ -23,7 +24,9 @@ from api.openai.common import (
     Limit,
     Timings,
     Usage,
+    generation,
     read,
+    schema,
     unlimited,
 )
 from api.streaming import Call, answer
@@ -54,6 +57,12 @@ REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
 }
 _ROLES: Final[Mapping[str, str]] = {"developer": "system", "function": "tool"}
 _TEXT_PARTS: Final = ("text", "input_text", "output_text")
+_STRING: Final = {"type": "string"}
+_PART: Final = {
+    "type": "object",
+    "properties": {"type": {"enum": list(_TEXT_PARTS)}, "text": _STRING},
+    "required": ["type", "text"],
+}
 _RESERVED: Final = frozenset({"self", "messages", "tools", "add_generation_prompt"})
 
 router = APIRouter()
@@ -103,12 +112,40 @@ def _template_kwargs(kwargs: Any) -> Any:
     return kwargs
 
 
-TemplateKwargs = Annotated[dict[str, Any], BeforeValidator(_template_kwargs)]
+TemplateKwargs = Annotated[
+    dict[str, Any],
+    BeforeValidator(_template_kwargs),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "propertyNames": {"not": {"enum": sorted(_RESERVED)}},
+            "properties": {"enable_thinking": {"enum": [True, False, "true", "false", None]}},
+            "additionalProperties": {"type": ["string", "number", "boolean", "null"]},
+            "maxProperties": 16,
+        }
+    ),
+]
+Content = Annotated[
+    str,
+    BeforeValidator(_text),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                _STRING,
+                {"type": "null"},
+                {"type": "array", "items": {"anyOf": [_STRING, _PART]}},
+            ]
+        }
+    ),
+]
+Arguments = Annotated[
+    str, BeforeValidator(_arguments), WithJsonSchema({"type": ["string", "object", "null"]})
+]
 
 
 class FunctionCallBody(WireModel):
     name: Annotated[str, Field(max_length=256)]
-    arguments: Annotated[str, BeforeValidator(_arguments)] = "{}"
+    arguments: Arguments = "{}"
 
 
 class ToolCallBody(WireModel):
@@ -118,7 +155,7 @@ class ToolCallBody(WireModel):
 
 class MessageBody(WireModel):
     role: Annotated[Literal["system", "user", "assistant", "tool"], BeforeValidator(_role)]
-    content: Annotated[str, BeforeValidator(_text)] = ""
+    content: Content = ""
     reasoning_content: str | None = None
     reasoning: str | None = None
     tool_calls: list[ToolCallBody] | None = None
@@ -220,14 +257,17 @@ class Choice(msgspec.Struct):
     finish_reason: FinishReason
 
 
-class Reply(msgspec.Struct):
+AnyChoice = TypeVar("AnyChoice", ChunkChoice, Choice)
+
+
+class Reply(msgspec.Struct, Generic[AnyChoice]):
     """A chunk of a stream, or with `Choice`s the whole answer."""
 
     id: str
     object: str
     created: int
     model: str
-    choices: list[ChunkChoice] | list[Choice]
+    choices: list[AnyChoice]
     system_fingerprint: str = FINGERPRINT
     usage: Usage | UnsetType = UNSET
     timings: Timings | UnsetType = UNSET
@@ -308,10 +348,20 @@ class Encoder:
     def _chunk(self, index: int, delta: Delta) -> bytes:
         return msgspec.json.encode(self._reply([ChunkChoice(index, delta)]))
 
-    def _reply(self, choices: list[ChunkChoice] | list[Choice]) -> Reply:
+    def _reply(self, choices: list[AnyChoice]) -> Reply[AnyChoice]:
         head = self._head
         return Reply(head.id, "chat.completion.chunk", head.created, head.model, choices)
 
 
 def _call_out(call: ToolCall, position: int | UnsetType = UNSET) -> ToolCallOut:
     return ToolCallOut(call.id, FunctionOut(call.name, call.arguments or "{}"), position)
+
+
+OPERATIONS: Final = {
+    "/v1/chat/completions": generation(
+        "A conversation continued by the model",
+        partial(schema, ChatBody, REFUSED),
+        Reply[Choice],
+        Reply[ChunkChoice],
+    )
+}

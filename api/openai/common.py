@@ -5,17 +5,19 @@ that ask for something this server would silently not do are refused by name, an
 a strict model. Knows no route and does no I/O.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import time
 from typing import Annotated, Any, Final, TypeVar
 from uuid import uuid4
 
 import msgspec
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic.json_schema import GenerateJsonSchema
 
 from api import __version__
 from api.body import WireModel, validate
+from api.document import COMPONENTS, EVENTS, JSON, Operation, Schema
 from inference import BadRequest, Finished, Sampling
 
 FINGERPRINT: Final = f"onebox-{__version__}"
@@ -58,20 +60,36 @@ def _biases(biases: Any) -> tuple[tuple[int, float], ...]:
     if not isinstance(biases, dict) or len(biases) > MAX_BIASES:
         raise ValueError(f"Input should be an object of at most {MAX_BIASES} token ids")
     for token, bias in biases.items():
-        if not (token.isascii() and token.isdecimal() and len(token) < 11 and int(token) <= INT32):
+        if not (token.isascii() and token.isdecimal() and len(token) < 10):
             raise ValueError("Every key should be a token id")
         if type(bias) not in (int, float) or not -100 <= bias <= 100:
             raise ValueError("Every bias should be a number from -100 to 100")
     return tuple((int(token), float(bias)) for token, bias in biases.items())
 
 
-Limit = Annotated[int, Field(ge=-1, le=INT32), AfterValidator(_not_zero)]
+Limit = Annotated[
+    int, Field(ge=-1, le=INT32, json_schema_extra={"not": {"const": 0}}), AfterValidator(_not_zero)
+]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Repetition = Annotated[float, Field(ge=0.01, le=10)]
+_STOP: Final = {"type": "string", "maxLength": 256}
 Stops = Annotated[
     tuple[Annotated[str, Field(max_length=256)], ...],
     Field(max_length=16),
     BeforeValidator(_stop_strings),
+    WithJsonSchema({"anyOf": [_STOP, {"type": "array", "items": _STOP, "maxItems": 16}]}),
+]
+Biases = Annotated[
+    tuple[tuple[int, float], ...],
+    BeforeValidator(_biases),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "propertyNames": {"pattern": "^[0-9]{1,9}$"},
+            "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100},
+            "maxProperties": MAX_BIASES,
+        }
+    ),
 ]
 
 
@@ -99,7 +117,7 @@ class GenerationBody(WireModel):
     repeat_penalty: Repetition | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    logit_bias: Annotated[tuple[tuple[int, float], ...], BeforeValidator(_biases)] | None = None
+    logit_bias: Biases | None = None
     service_tier: str | None = None
     timeout: float | None = Field(None, gt=0, le=86_400)
     cache_salt: str = Field("", max_length=256)
@@ -153,6 +171,30 @@ def read(model: type[Body], raw: Mapping[str, Any], refused: Mapping[str, tuple[
         if field in said and said[field] not in neutral:
             raise BadRequest(f"{field} with this value is not supported yet; leave it out.", field)
     return validate(model, said)
+
+
+def generation(summary: str, takes: Callable[[], Schema], whole: Any, chunk: Any) -> Operation:
+    """A generation endpoint: `whole` is its answer, `chunk` an event of its stream."""
+    refuses = (400, 404, 413, 429, 500, 503, 504)
+    return Operation(summary, {200: {JSON: whole, EVENTS: chunk}}, refuses, takes, ("post",))
+
+
+def schema(model: type[GenerationBody], refused: Mapping[str, tuple[Any, ...]]) -> Schema:
+    """The JSON schema of what `read` takes."""
+    found = model.model_json_schema(ref_template=COMPONENTS + "{model}", schema_generator=_Untitled)
+    fields = found["properties"]
+    for field in fields.keys() & _BOOLEANS:
+        fields[field] = {"anyOf": [fields[field], {"enum": ["true", "false"]}]}
+    for field, neutral in {**REFUSED, **refused}.items():
+        fields[field] = {"enum": list(neutral)}
+    for field in fields.keys() - found["required"]:
+        fields[field] = {"anyOf": [fields[field], {"type": "null"}]}
+    return found
+
+
+class _Untitled(GenerateJsonSchema):
+    def field_title_should_be_set(self, _: Any) -> bool:
+        return False
 
 
 def unlimited(limit: int | None) -> int | None:
