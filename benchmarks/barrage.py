@@ -6,6 +6,7 @@ The same seed fires the same shots; only their order depends on how fast the ser
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
@@ -47,6 +48,10 @@ class Tally:
             self.problems.setdefault(problem, []).append(shot)
 
 
+class _Over(BaseException):
+    """Nobody takes shots any more. After an `Exception`, Hypothesis would make the same again."""
+
+
 async def barrage(url: str, contract: Contract, plan: Plan, watch: Callable[[], None]) -> Tally:
     """Fire all of `plan` at `url`; `watch` is called after every shot."""
     host = urlsplit(url).netloc
@@ -86,7 +91,10 @@ async def _load(
             await shots.put(shot)
 
     def take(shot: Shot) -> None:
-        asyncio.run_coroutine_threadsafe(shots.put(shot), loop).result()
+        try:
+            asyncio.run_coroutine_threadsafe(shots.put(shot), loop).result()
+        except CancelledError:
+            raise _Over from None
 
     mutants = iter(Mutants(contract, host, plan.seed))
     async with asyncio.TaskGroup() as group:

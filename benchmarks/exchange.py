@@ -63,6 +63,8 @@ async def exchange(host: str, port: int, shot: Shot, patience: float) -> Exchang
             answer = await _exchange(host, port, shot)
     except TimeoutError:
         return Exchange((), time.perf_counter() - began, "hang")
+    except OSError as error:
+        return Exchange((), time.perf_counter() - began, f"no connection: {error.strerror}")
     try:
         replies = parse(answer, head=shot.pieces[0].startswith(b"HEAD "))
     except h11.RemoteProtocolError as error:
@@ -85,7 +87,7 @@ async def _exchange(host: str, port: int, shot: Shot) -> bytes:
         if not shot.whole:
             writer.write_eof()
             answer += await reader.read()
-    except ConnectionError:
+    except OSError:
         pass  # what the server did not read makes its end of the connection a reset
     finally:
         writer.close()

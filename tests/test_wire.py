@@ -4,6 +4,7 @@ import asyncio
 import socket
 import struct
 from contextlib import suppress
+from itertools import pairwise
 
 import msgspec
 import pytest
@@ -104,7 +105,7 @@ def taken(content):
 def test_reports_arrive_however_the_stream_is_cut(reports, cuts):
     stream = b"".join(map(frame, reports))
     edges = [0, *sorted(int(cut * len(stream)) for cut in cuts), len(stream)]
-    assert received(*(stream[a:b] for a, b in zip(edges, edges[1:], strict=False))) == reports
+    assert received(*(stream[a:b] for a, b in pairwise(edges))) == reports
 
 
 def test_commands_arrive():

@@ -1,0 +1,167 @@
+"""The OpenAPI document says of every route what is true of it."""
+
+import asyncio
+import json
+from contextlib import suppress
+
+import httpx
+import pytest
+import schemathesis
+from fastapi.routing import iter_route_contexts
+from hypothesis import HealthCheck, given, settings
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+
+from api.app import create_app
+from api.body import parse_object
+from api.openai import chat, completions
+from benchmarks.contract import Contract
+from benchmarks.exchange import Reply
+from benchmarks.mutants import CHAT, COMPLETIONS
+from inference import (
+    BadRequest,
+    DeadlineExceeded,
+    Overloaded,
+    ReasoningDelta,
+    Started,
+    TextDelta,
+    ToolCall,
+    ToolCallDelta,
+    UnknownModel,
+    WorkerLost,
+)
+from tests.fake_pool import FakePool, end, hello, serving
+
+ROOMS = {CHAT: chat, COMPLETIONS: completions}
+BODIES = {
+    CHAT: {"messages": [{"role": "user", "content": "Hi"}]},
+    COMPLETIONS: {"prompt": "Hi"},
+}
+CALL = ToolCallDelta(0, 0, ToolCall("call_1", "add", '{"a": 1}'))
+SCRIPTS = [
+    hello(),
+    [Started(7), ReasoningDelta(0, "hm"), TextDelta(0, "so"), CALL, end(reason="tool_calls")],
+    [Started(7), end(reason="length")],
+    [BadRequest("n: too large", "n")],
+    [UnknownModel("no such model", "model")],
+    [Overloaded("queue full", retry_after=7)],
+    [WorkerLost("it died")],
+    [DeadlineExceeded("too late")],
+    [Started(7), TextDelta(0, "Hel"), DeadlineExceeded("too late")],
+]
+ASKED = ("get", "head", "post")
+
+
+@pytest.fixture(scope="module")
+def document() -> dict:
+    async def fetch() -> dict:
+        async with serving(FakePool()) as url, httpx.AsyncClient(base_url=url) as client:
+            return (await client.get("/openapi.json")).json()
+
+    return asyncio.run(fetch())
+
+
+@pytest.fixture(scope="module")
+def openapi(document):
+    return schemathesis.openapi.from_dict(document)
+
+
+def test_it_is_openapi(openapi):
+    openapi.validate()
+
+
+def test_every_route_is_in_it_with_its_methods(document):
+    routes = iter_route_contexts(create_app(FakePool()).routes)
+    assert {route.path_format: route.methods for route in routes} == {
+        path: {method.upper() for method in ASKED if method in item}
+        for path, item in document["paths"].items()
+    }
+
+
+async def test_the_pages_that_fastapi_would_make_are_off():
+    async with serving(FakePool()) as url, httpx.AsyncClient(base_url=url) as client:
+        for path in ("/docs", "/redoc"):
+            assert (await client.get(path)).status_code == 404
+
+
+def quick(test):
+    return settings(max_examples=40, suppress_health_check=list(HealthCheck))(test)
+
+
+def as_read(case):
+    """A body as a route gets it. JSON schema calls 1.0 an integer; we want integers without."""
+    text = json.dumps(case.body, default=str)
+    return parse_object(json.dumps(_whole(json.loads(text))).encode())
+
+
+def _whole(value):
+    match value:
+        case float() if value.is_integer():
+            return int(value)
+        case list():
+            return [_whole(item) for item in value]
+        case dict():
+            return {key: _whole(item) for key, item in value.items()}
+    return value
+
+
+@pytest.mark.parametrize("path", ROOMS)
+def test_what_it_allows_is_understood(openapi, path):
+    @quick
+    @given(openapi[path]["POST"].as_strategy())
+    def check(case):
+        with suppress(BadRequest):  # for what no schema can say: numbers of over 64 bits
+            body = as_read(case)
+            assert understood(path, body) == ""
+
+    check()
+
+
+@pytest.mark.parametrize("path", ROOMS)
+def test_what_it_forbids_is_refused(openapi, path):
+    @quick
+    @given(openapi[path]["POST"].as_strategy(generation_mode=GenerationMode.NEGATIVE))
+    def check(case):
+        with suppress(BadRequest):
+            body = as_read(case)
+            assert understood(path, body) != ""
+
+    check()
+
+
+def understood(path, body):
+    """Empty, or why it is refused."""
+    try:
+        ROOMS[path].understand(body, "fake")
+    except BadRequest as error:
+        return error.message
+    return ""
+
+
+@pytest.mark.parametrize("path", ROOMS)
+async def test_every_answer_is_as_it_says(document, path):
+    contract = Contract(document)
+    asks = [{}, {"stream": True}, {"stream": True, "stream_options": {"include_usage": True}}]
+    pool = FakePool(*(script for script in SCRIPTS for _ in asks))
+    async with serving(pool) as url, httpx.AsyncClient(base_url=url) as client:
+        for _ in SCRIPTS:
+            for fields in asks:
+                answer = await client.post(path, json=BODIES[path] | fields)
+                reply = Reply(answer.status_code, dict(answer.headers), answer.content)
+                assert contract.breach(reply, path) == ""
+    assert len(pool.requests) == len(SCRIPTS) * len(asks)
+
+
+@pytest.mark.parametrize("state", ["ready", "restarting"])
+async def test_service_routes_answer_as_it_says(openapi, state):
+    routes = [found.ok() for found in openapi.get_all_operations()]
+    plain = [route.Case() for route in routes if route.method != "post" and "{" not in route.path]
+    model = openapi["/v1/models/{name}"]["GET"]
+    named = [model.Case(path_parameters={"name": name}) for name in ("fake", "other")]
+    pool = FakePool()
+    pool.become(state, "")
+    meant = [not_a_server_error]  # of /ready
+    async with serving(pool) as url:
+        for case in plain + named:
+            await asyncio.to_thread(case.call_and_validate, base_url=url, excluded_checks=meant)
+    assert len(plain) == 9
