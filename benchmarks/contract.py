@@ -26,13 +26,17 @@ class Contract:
 
     def __init__(self, document: Schema) -> None:
         self.document = document
-        self._compiled: dict[str, jsonschema_rs.Validator] = {}
+        self._compiled: dict[int, jsonschema_rs.Validator] = {}  # by id of a part of it
 
     def body(self, path: str) -> Schema:
         """The schema of the body that `path` takes."""
         content = self.document["paths"][path]["post"]["requestBody"]["content"]
         schema: Schema = content["application/json"]["schema"]
         return schema
+
+    def allows(self, path: str, body: Any) -> bool:
+        """Whether `path` takes such a body."""
+        return self._validator(self.body(path)).is_valid(body)
 
     def breach(self, reply: Reply, path: str = "") -> str:
         """What is wrong with a reply, in a few words that many replies share; empty if nothing.
@@ -72,15 +76,17 @@ class Contract:
         return next(filter(None, map(partial(self._json, schema=schema), events)), "")
 
     def _json(self, body: bytes, schema: Schema) -> str:
-        key = json.dumps(schema)
-        if key not in self._compiled:
-            whole = schema | {"components": self.document["components"]}
-            self._compiled[key] = jsonschema_rs.validator_for(whole)
         try:
-            valid = self._compiled[key].is_valid(json.loads(body))
+            valid = self._validator(schema).is_valid(json.loads(body))
         except ValueError:
             return "a body that is no JSON"
         return "" if valid else "a body that is not as its schema says"
+
+    def _validator(self, schema: Schema) -> jsonschema_rs.Validator:
+        if id(schema) not in self._compiled:
+            whole = schema | {"components": self.document["components"]}
+            self._compiled[id(schema)] = jsonschema_rs.validator_for(whole)
+        return self._compiled[id(schema)]
 
 
 def _meant(reply: Reply) -> bool:

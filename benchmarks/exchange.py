@@ -5,6 +5,7 @@ Other clients would refuse to send what is sent here. Knows no route and does no
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -91,6 +92,8 @@ async def _exchange(host: str, port: int, shot: Shot) -> bytes:
         pass  # what the server did not read makes its end of the connection a reset
     finally:
         writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
     return answer
 
 

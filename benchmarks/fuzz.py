@@ -63,7 +63,7 @@ def main(
     """Send requests that nobody would send; end with 1 if the server minds."""
     seed = secrets.randbelow(10**6) if seed is None else seed
     plan = Plan(requests, seed, at_once)
-    with TemporaryDirectory() as folder, _server(url, Path(folder) / "onebox.log") as address:
+    with TemporaryDirectory() as folder, serving(url, Path(folder) / "onebox.log") as address:
         verdict = attack(address, plan)
     _print(verdict, plan)
     if not verdict.passed:
@@ -84,7 +84,7 @@ def attack(url: str, plan: Plan) -> Verdict:
 
 
 @contextmanager
-def _server(url: str | None, log: Path) -> Iterator[str]:
+def serving(url: str | None, log: Path) -> Iterator[str]:
     """The server to attack, started if there is no `url`; then what it logs is told afterwards."""
     if url:
         yield url.rstrip("/").removesuffix("/v1")

@@ -1,6 +1,6 @@
 """The stream parser: channels do not depend on how the text was cut."""
 
-from itertools import pairwise
+from itertools import accumulate, cycle, pairwise, takewhile
 
 import pytest
 from hypothesis import given
@@ -82,11 +82,14 @@ FRAGMENTS = st.sampled_from(
 )
 
 
-@given(st.lists(FRAGMENTS, max_size=12), st.lists(st.floats(0, 1)), st.booleans(), st.booleans())
-def test_any_way_to_cut_any_text_gives_the_same_channels(fragments, cuts, thinking, tools):
+LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=5)
+
+
+@given(st.lists(FRAGMENTS, max_size=12), LENGTHS, st.booleans(), st.booleans())
+def test_any_way_to_cut_any_text_gives_the_same_channels(fragments, lengths, thinking, tools):
     text = "".join(fragments)
-    edges = [0, *sorted(int(cut * len(text)) for cut in cuts), len(text)]
-    parts = [text[a:b] for a, b in pairwise(edges)]
+    edges = accumulate(cycle(lengths), initial=0)
+    parts = [text[a:b] for a, b in takewhile(lambda edge: edge[0] < len(text), pairwise(edges))]
     whole = parse([text], thinking=thinking, tools=tools)
     assert parse(parts, thinking=thinking, tools=tools) == whole
     assert tools or not any(isinstance(piece, Call) for piece in whole)

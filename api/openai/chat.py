@@ -93,10 +93,10 @@ def _part(part: Any) -> str:
 
 
 def _arguments(arguments: Any) -> Any:
-    """Arguments as JSON text; some clients send the object itself."""
+    """Arguments as JSON text; some clients send the object itself, or [] for an empty one."""
     if isinstance(arguments, dict):
         return json.dumps(arguments, ensure_ascii=False)
-    return arguments or "{}"
+    return "{}" if arguments in (None, "", []) else arguments
 
 
 def _template_kwargs(kwargs: Any) -> Any:
@@ -119,7 +119,11 @@ TemplateKwargs = Annotated[
         {
             "type": "object",
             "propertyNames": {"not": {"enum": sorted(_RESERVED)}},
-            "properties": {"enable_thinking": {"enum": [True, False, "true", "false", None]}},
+            "properties": {
+                "enable_thinking": {
+                    "anyOf": [{"type": ["boolean", "number", "null"]}, {"enum": ["true", "false"]}]
+                }
+            },
             "additionalProperties": {"type": ["string", "number", "boolean", "null"]},
             "maxProperties": 16,
         }
@@ -139,7 +143,9 @@ Content = Annotated[
     ),
 ]
 Arguments = Annotated[
-    str, BeforeValidator(_arguments), WithJsonSchema({"type": ["string", "object", "null"]})
+    str,
+    BeforeValidator(_arguments),
+    WithJsonSchema({"type": ["string", "object", "array", "null"], "maxItems": 0}),
 ]
 
 
