@@ -25,7 +25,7 @@ _FEW: Final = {"max_tokens": 2}
 _FREE: Final = 0.1  # of the bodies that lose their limit really do
 BODIES: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
     (CHAT, {"messages": [_MESSAGE], **_FEW}),
-    (CHAT, {"messages": [{"role": "system", "content": "x"}, _MESSAGE], "stop": ["a"], **_FEW}),
+    (CHAT, {"messages": [{"role": "developer", "content": "x"}, _MESSAGE], "stop": ["a"], **_FEW}),
     (CHAT, {"messages": [_MESSAGE], "tools": [_TOOL], "tool_choice": "auto", **_FEW}),
     (
         CHAT,

@@ -4,7 +4,6 @@ Both directions are pure. Shapes follow OpenAI's API reference; `reasoning_conte
 name) and `reasoning` (vLLM's) carry the same text, `timings` is llama.cpp's addition.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,7 +12,7 @@ from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 import msgspec
 from fastapi import APIRouter, Request, Response
 from msgspec import UNSET, UnsetType
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import Field
 
 from api.body import WireModel
 from api.openai.common import (
@@ -29,6 +28,7 @@ from api.openai.common import (
     schema,
     unlimited,
 )
+from api.openai.fields import Arguments, Content, Role, TemplateKwargs
 from api.streaming import Call, answer
 from inference import (
     Finished,
@@ -55,98 +55,12 @@ REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
     "continue_final_message": (False,),
     "add_generation_prompt": (True,),
 }
-_ROLES: Final[Mapping[str, str]] = {"developer": "system", "function": "tool"}
-_TEXT_PARTS: Final = ("text", "input_text", "output_text")
-_STRING: Final = {"type": "string"}
-_PART: Final = {
-    "type": "object",
-    "properties": {"type": {"enum": list(_TEXT_PARTS)}, "text": _STRING},
-    "required": ["type", "text"],
-}
-_RESERVED: Final = frozenset({"self", "messages", "tools", "add_generation_prompt"})
-
 router = APIRouter()
 
 
 @router.post("/v1/chat/completions")
 async def create(http: Request) -> Response:
     return await answer(http, "chat", understand)
-
-
-def _role(role: Any) -> Any:
-    return _ROLES.get(role.lower(), role.lower()) if isinstance(role, str) else role
-
-
-def _text(content: Any) -> Any:
-    """Content as one text; parts of it are lines."""
-    if not isinstance(content, list):
-        return "" if content is None else content
-    return "\n".join(_part(part) for part in content)
-
-
-def _part(part: Any) -> str:
-    if isinstance(part, dict) and part.get("type") in _TEXT_PARTS:
-        part = part.get("text")
-    if not isinstance(part, str):
-        raise ValueError("Only text parts are supported, no images, audio or files")
-    return part
-
-
-def _arguments(arguments: Any) -> Any:
-    """Arguments as JSON text; some clients send the object itself, or [] for an empty one."""
-    if isinstance(arguments, dict):
-        return json.dumps(arguments, ensure_ascii=False)
-    return "{}" if arguments in (None, "", []) else arguments
-
-
-def _template_kwargs(kwargs: Any) -> Any:
-    if not isinstance(kwargs, dict) or len(kwargs) > 16:
-        raise ValueError("Input should be an object of at most 16 entries")
-    if not all(isinstance(value, str | int | float | None) for value in kwargs.values()):
-        raise ValueError("Every value should be a text, a number or a boolean")
-    thinking = kwargs.get("enable_thinking")
-    if isinstance(thinking, str) and thinking.lower() not in SPELLED:
-        raise ValueError("enable_thinking should be a boolean")
-    if _RESERVED & kwargs.keys():
-        raise ValueError(f"Keys should not be any of {', '.join(sorted(_RESERVED))}")
-    return kwargs
-
-
-TemplateKwargs = Annotated[
-    dict[str, Any],
-    BeforeValidator(_template_kwargs),
-    WithJsonSchema(
-        {
-            "type": "object",
-            "propertyNames": {"not": {"enum": sorted(_RESERVED)}},
-            "properties": {
-                "enable_thinking": {
-                    "anyOf": [{"type": ["boolean", "number", "null"]}, {"enum": ["true", "false"]}]
-                }
-            },
-            "additionalProperties": {"type": ["string", "number", "boolean", "null"]},
-            "maxProperties": 16,
-        }
-    ),
-]
-Content = Annotated[
-    str,
-    BeforeValidator(_text),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                _STRING,
-                {"type": "null"},
-                {"type": "array", "items": {"anyOf": [_STRING, _PART]}},
-            ]
-        }
-    ),
-]
-Arguments = Annotated[
-    str,
-    BeforeValidator(_arguments),
-    WithJsonSchema({"type": ["string", "object", "array", "null"], "maxItems": 0}),
-]
 
 
 class FunctionCallBody(WireModel):
@@ -160,7 +74,7 @@ class ToolCallBody(WireModel):
 
 
 class MessageBody(WireModel):
-    role: Annotated[Literal["system", "user", "assistant", "tool"], BeforeValidator(_role)]
+    role: Role
     content: Content = ""
     reasoning_content: str | None = None
     reasoning: str | None = None
