@@ -4,9 +4,10 @@ The same seed fires the same shots; only their order depends on how fast the ser
 """
 
 import asyncio
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
-from concurrent.futures import CancelledError
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
@@ -49,58 +50,77 @@ class Tally:
 
 
 class _Over(BaseException):
-    """Nobody takes shots any more. After an `Exception`, Hypothesis would make the same again."""
+    """Nobody takes shots any more. An `Exception` would have Hypothesis make the same again."""
 
 
 async def barrage(url: str, contract: Contract, plan: Plan, watch: Callable[[], None]) -> Tally:
     """Fire all of `plan` at `url`; `watch` is called after every shot."""
     host = urlsplit(url).netloc
+    name, _, port = host.rpartition(":")
     tally = Tally()
     shots: asyncio.Queue[Shot | None] = asyncio.Queue(plan.at_once)
+
+    async def fire() -> None:
+        while shot := await shots.get():
+            tally.count(shot, await exchange(name, int(port), shot, _PATIENCE), contract)
+            watch()
+
     async with asyncio.TaskGroup() as group:
         for _ in range(plan.at_once):
-            group.create_task(_fire(host, shots, contract, tally, watch))
-        await _load(host, shots, contract, plan)
+            group.create_task(fire())
+        await _load(shots, host, contract, plan)
         for _ in range(plan.at_once):
             await shots.put(None)
     return tally
 
 
-async def _fire(
-    host: str,
-    shots: asyncio.Queue[Shot | None],
-    contract: Contract,
-    tally: Tally,
-    watch: Callable[[], None],
-) -> None:
-    name, _, port = host.rpartition(":")
-    while shot := await shots.get():
-        tally.count(shot, await exchange(name, int(port), shot, _PATIENCE), contract)
-        watch()
-
-
 async def _load(
-    host: str, shots: asyncio.Queue[Shot | None], contract: Contract, plan: Plan
+    shots: asyncio.Queue[Shot | None], host: str, contract: Contract, plan: Plan
 ) -> None:
     """Make the shots of all kinds, beside each other."""
-    loop = asyncio.get_running_loop()
     schema, raw = round(plan.requests * _SCHEMA), round(plan.requests * _RAW)
+    mutants = iter(Mutants(contract, host, plan.seed))
 
-    async def put(made: Iterable[Shot]) -> None:
-        for shot in made:
+    async def put(some: Iterable[Shot]) -> None:
+        for shot in some:
             await shots.put(shot)
 
-    def take(shot: Shot) -> None:
-        try:
-            asyncio.run_coroutine_threadsafe(shots.put(shot), loop).result()
-        except CancelledError:
-            raise _Over from None
+    async def put_generated() -> None:
+        left = schema
+        async with aclosing(_generated(contract, host, plan.seed, schema)) as some:
+            async for shot in some:
+                await shots.put(shot)
+                left -= 1
+        await put(islice(mutants, left))  # Hypothesis may run out of bodies
 
-    mutants = iter(Mutants(contract, host, plan.seed))
     async with asyncio.TaskGroup() as group:
-        generated = group.create_task(
-            asyncio.to_thread(generate, contract, host, plan.seed, schema, take)
-        )
+        group.create_task(put_generated())
         group.create_task(put(islice(raw_mutants(host, plan.seed), raw)))
         group.create_task(put(islice(mutants, plan.requests - schema - raw)))
-    await put(islice(mutants, schema - generated.result()))
+
+
+async def _generated(
+    contract: Contract, host: str, seed: int, count: int
+) -> AsyncGenerator[Shot, None]:
+    """What `generate` makes, on a thread of its own."""
+    loop, over = asyncio.get_running_loop(), threading.Event()
+    made: asyncio.Queue[Shot | None] = asyncio.Queue()
+
+    def take(shot: Shot | None) -> None:
+        if over.is_set():
+            raise _Over
+        loop.call_soon_threadsafe(made.put_nowait, shot)
+
+    def make() -> None:
+        try:
+            generate(contract, host, seed, count, take)
+        finally:
+            take(None)
+
+    making = asyncio.create_task(asyncio.to_thread(make))
+    try:
+        while shot := await made.get():
+            yield shot
+        await making
+    finally:
+        over.set()

@@ -24,15 +24,12 @@ _FEW: Final = 3
 
 def generate(
     contract: Contract, host: str, number: int, count: int, take: Callable[[Shot], None]
-) -> int:
-    """Hand `count` shots of the seed `number` to `take`, or fewer; how many."""
+) -> None:
+    """Hand `count` shots of the seed `number` to `take`, or fewer."""
     schema = openapi.from_dict(contract.document)
     rng = random.Random(number)
-    made = 0
 
     def shoot(path: str, mode: str, case: Case[Any]) -> None:
-        nonlocal made
-        made += 1
         request = post(path, host, _content(modest(case.body, rng)))
         take(Shot("schema", mode, (request,), path, whole=True))
 
@@ -40,7 +37,6 @@ def generate(
     for path, mode in kinds:
         cases = schema[path]["POST"].as_strategy(generation_mode=mode)
         _each(cases, number, count // len(kinds), partial(shoot, path, mode))
-    return made
 
 
 def _each(

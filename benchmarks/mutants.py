@@ -95,10 +95,8 @@ class Mutants:
         ways = (self._replaced, self._removed, self._added, self._at_an_edge, self._at_an_edge)
         while True:
             path, body = deepcopy(self._random.choice(BODIES))
-            names = []
-            for _ in range(self._random.choice((0, 1, 1, 1, 2, 3))):
-                way = self._random.choice(ways)
-                names.append(way(path, body))
+            changes = self._random.choices(ways, k=self._random.choice((0, 1, 1, 1, 2, 3)))
+            names = [change(path, body) for change in changes if body]
             yield self._shot(path, body, names)
 
     def _shot(self, path: str, body: dict[str, Any], names: list[str]) -> Shot:
@@ -145,8 +143,7 @@ class Mutants:
 
 def places(value: Any) -> Iterator[tuple[Any, Any]]:
     """Every container in a JSON value with each of its keys."""
-    keys = value.keys() if isinstance(value, dict) else range(len(value))
-    for key in list(keys):
+    for key in list(value) if isinstance(value, dict) else range(len(value)):
         yield value, key
         if isinstance(value[key], dict | list):
             yield from places(value[key])
