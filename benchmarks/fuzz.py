@@ -26,9 +26,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedCo
 from rich.table import Table
 
 from benchmarks import BenchmarkError, run
-from benchmarks.barrage import Plan, Tally, barrage
-from benchmarks.contract import Contract
 from benchmarks.processes import free_port, running
+
+try:
+    from benchmarks.barrage import Plan, Tally, barrage
+    from benchmarks.contract import Contract
+except ModuleNotFoundError as error:
+    raise SystemExit(f"{error.name} is missing; make dev installs it.") from None
 
 _SHOWN: Final = 3  # shots of each problem
 _LINES: Final = 10  # of the log

@@ -14,6 +14,7 @@ from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS
 
 from api.openai import chat, completions
+from benchmarks import barrage
 from benchmarks.barrage import Plan, Tally
 from benchmarks.contract import Contract
 from benchmarks.exchange import Reply, Shot, exchange, post
@@ -85,6 +86,16 @@ def test_the_same_seed_sends_the_same(contract):
         return [*islice(mutants, 50), *islice(raw_mutants("localhost:1", number), 50)]
 
     assert some(1) == some(1) != some(2)
+
+
+def test_a_fault_of_its_own_ends_it(url, monkeypatch):
+    def broken(*_):
+        yield Shot("raw", "", (b"",))
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(barrage, "raw_mutants", broken)
+    with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
+        attack(url, Plan(requests=400, seed=1))
 
 
 async def test_a_server_with_a_fault_does_not_pass(capsys):
