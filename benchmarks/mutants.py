@@ -150,11 +150,11 @@ def places(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def edges(schema: Schema, components: Schema) -> list[tuple[str, str]]:
-    """Fields with JSON texts at their bounds and just outside."""
+    """Fields with JSON texts at their bounds and just outside, and null."""
     found = []
     for field, about in schema["properties"].items():
         texts = [text for kind in _kinds(about, components) for text in _edges(kind)]
-        found += [(field, text) for text in texts if not _dear(field, text)]
+        found += [(field, text) for text in ("null", *texts) if not _dear(field, text)]
     return found
 
 
