@@ -101,7 +101,7 @@ def whole(value):
 
 @pytest.mark.parametrize("path", ROOMS)
 def test_what_it_allows_is_understood(openapi, path):
-    @settings(max_examples=40, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=25, suppress_health_check=list(HealthCheck))
     @given(openapi[path]["POST"].as_strategy())
     def check(case):
         with suppress(BadRequest):  # for what no schema can say: numbers of over 64 bits
