@@ -4,12 +4,13 @@ PYTHON ?= python3
 MODEL ?=
 CUDA ?=
 ARGS ?=
+MINUTES ?= 60
 
 SETUP = $(PYTHON) -m setup --cuda "$(CUDA)"
 BIN = .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev serve test test-0.6b lint bench train clean
+.PHONY: help install dev serve test test-0.6b lint bench soak train clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9.-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | while IFS=: read -r target text; \
@@ -39,6 +40,9 @@ lint: dev ## Check style (ruff) and types (mypy, strict)
 bench: ## Measure running servers, options of onebox bench in ARGS (by default: the one of make serve)
 	@$(SETUP) --extra bench
 	@$(BIN)/onebox bench $(ARGS)
+
+soak: install ## Use a server for MINUTES (60) with hang-ups, slow readers and killed workers, and report
+	@$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) $(ARGS)
 
 train: ## Make qwen3-demo again from nothing (about half an hour on two cores)
 	@$(SETUP) --extra train

@@ -5,13 +5,20 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from api import document, errors, health, metrics
+from api import document, errors, health, metrics, streams
+from api.guard import Guard
+from api.keys import KeyFile
 from api.openai import chat, completions, models
+from api.origins import Reach
+from api.tape import Archive
 from inference import Pool
 
 
-def create_app(pool: Pool) -> FastAPI:
-    """The HTTP server around `pool`, which it starts and closes with itself."""
+def create_app(pool: Pool, reach: Reach | None = None, keys: KeyFile | None = None) -> FastAPI:
+    """The HTTP server around `pool`, which it starts and closes with itself.
+
+    Without `reach` it goes by the names of loopback, without `keys` it asks for none.
+    """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -19,14 +26,17 @@ def create_app(pool: Pool) -> FastAPI:
         try:
             yield
         finally:
+            app.state.archive.close()
             await pool.close()
 
     app = FastAPI(lifespan=lifespan, openapi_url=None)
     app.state.pool = pool
     app.state.metrics = metrics.Metrics(pool)
+    app.state.archive = Archive()
     errors.install(app)
-    rooms = (health, metrics, models, chat, completions)
+    app.add_middleware(Guard, reach=reach or Reach(), keys=keys)
+    rooms = (health, metrics, models, chat, completions, streams)
     for room in rooms:
         app.include_router(room.router)
-    document.install(app, [room.OPERATIONS for room in rooms])
+    document.install(app, [operation for room in rooms for operation in room.OPERATIONS])
     return app

@@ -7,10 +7,10 @@ the input of a rejected field. Knows no field of any dialect.
 import json
 import math
 import re
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import ClientDisconnect
 
 from api.errors import BodyTooLarge, ClientGone
@@ -24,12 +24,17 @@ _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 class WireModel(BaseModel):
-    """A strict model of a request: exact types, finite numbers, unknown fields ignored."""
+    """A strict model of a request: exact types, finite numbers, unknown fields ignored.
+
+    Every field of one says how large it may be; tests see to it.
+    """
 
     model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False, frozen=True)
 
 
 Model = TypeVar("Model", bound=WireModel)
+Text = Annotated[str, Field(max_length=MAX_BODY)]
+Word = Annotated[str, Field(max_length=256)]
 
 
 async def read_object(http: Request) -> dict[str, Any]:

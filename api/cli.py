@@ -18,6 +18,7 @@ from typing import Annotated, Any, Final
 import typer
 import typer.core
 from anyio.from_thread import start_blocking_portal
+from fastapi import FastAPI
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -31,11 +32,14 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from api import __version__, terminal_chat
+from api import __version__, keys_command, terminal_chat
 from api.app import create_app
+from api.keys import KeyFile, place
+from api.origins import Reach, is_open_door, reach_of, refuse_open_door
 from api.server import AddressTaken, bind, server_for
 from inference import (
     BadModelFile,
+    Config,
     ConfigError,
     Deployment,
     DownloadError,
@@ -85,6 +89,7 @@ class Cli(typer.core.TyperGroup):
 
 
 app = typer.Typer(cls=Cli, pretty_exceptions_enable=False, no_args_is_help=True)
+app.add_typer(keys_command.app, name="keys")
 console = Console(markup=False, highlight=False)
 
 Model = Annotated[str | None, typer.Argument(help="A name of models.yaml or a path to a GGUF.")]
@@ -133,12 +138,16 @@ def serve(  # noqa: PLR0913 - typer wants one parameter per option
     draft: Draft = None,
     tuned: Annotated[bool, typer.Option(help="Use what `onebox tune` found.")] = True,
     queue: Annotated[int | None, typer.Option(min=0, help="Requests that may wait.")] = None,
+    insecure_no_auth: Annotated[
+        bool, typer.Option("--insecure-no-auth", help="Let the whole network in without a key.")
+    ] = False,
     config_file: ConfigFile = None,
 ) -> None:
     """Serve a model over an OpenAI-compatible API."""
     config = load_config(config_file)
     host = host or config.server.host
     with bind(host, config.server.port if port is None else port) as listener:
+        reach, keys = _admission(config, host, listener, insecure_no_auth)
         wishes = Wishes(
             context=context,
             slots=slots,
@@ -150,7 +159,8 @@ def serve(  # noqa: PLR0913 - typer wants one parameter per option
         deployment = prepare(config, model, wishes, threads, tuned=tuned)
         _print_plan(deployment)
         pool = Pool(deployment, queue=config.server.queue if queue is None else queue)
-        asyncio.run(_serve(pool, listener, _address(host, listener)))
+        greeting = _greeting(_address(host, listener), keyed=keys.required())
+        asyncio.run(_serve(pool, create_app(pool, reach, keys), listener, greeting))
 
 
 @app.command("tune")
@@ -261,18 +271,31 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-async def _serve(pool: Pool, listener: socket.socket, address: str) -> None:
+def _admission(
+    config: Config, host: str, listener: socket.socket, insecure: bool
+) -> tuple[Reach, KeyFile]:
+    """Who may come in. Raises ConfigError if that is everybody and nobody said so."""
+    address = listener.getsockname()[0]
+    keys = KeyFile(config.server.keys or place())
+    if not insecure:
+        refuse_open_door(host, address, keys)
+    elif is_open_door(address, keys):
+        typer.echo(f"Warning: whoever reaches {host} can use this server, without a key.", err=True)
+    return reach_of(config, host, address), keys
+
+
+async def _serve(pool: Pool, served: FastAPI, listener: socket.socket, greeting: str) -> None:
     """Serve until a signal ends it. Raises `NotReady` if the model cannot be loaded."""
     # uvicorn repeats the signal that stopped it: a stop that was asked for is no failure.
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, lambda *_: sys.exit(0))
-    server = server_for(create_app(pool))
+    server = server_for(served)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await pool.until_ready()
         gc.collect()
         gc.freeze()  # what is there by now stays: to walk it takes 50 ms, and all streams wait
-        _greet(address)
+        typer.echo(greeting)
     except NotReady:
         server.should_exit = True
         raise
@@ -280,11 +303,12 @@ async def _serve(pool: Pool, listener: socket.socket, address: str) -> None:
         await serving
 
 
-def _greet(address: str) -> None:
+def _greeting(address: str, *, keyed: bool) -> str:
     body = '{"messages": [{"role": "user", "content": "Hello!"}]}'
     json_type = "Content-Type: application/json"
-    curl = shlex.join(["curl", f"{address}/v1/chat/completions", "-H", json_type, "-d", body])
-    typer.echo(f"Ready at {address} (OpenAI-compatible API under /v1). Try:\n\n  {curl}\n")
+    headers = ["-H", json_type, *(["-H", "Authorization: Bearer YOUR_KEY"] if keyed else [])]
+    curl = shlex.join(["curl", f"{address}/v1/chat/completions", *headers, "-d", body])
+    return f"Ready at {address} (OpenAI-compatible API under /v1). Try:\n\n  {curl}\n"
 
 
 def _print_plan(deployment: Deployment) -> None:

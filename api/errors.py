@@ -18,6 +18,7 @@ from inference import (
     InferenceError,
     NotReady,
     Overloaded,
+    Poisonous,
     UnknownModel,
     WorkerLost,
 )
@@ -43,19 +44,74 @@ class BodyTooLarge(InferenceError):
     code = "body_too_large"
 
 
+class NotJson(InferenceError):
+    code = "unsupported_media_type"
+
+
+class WrongHost(InferenceError):
+    """The request names another server: DNS rebinding looks like this, and so does a typo."""
+
+    code = "unknown_host"
+
+
+class ForeignOrigin(InferenceError):
+    """A browser sends this for a page that is neither ours nor one we trust."""
+
+    code = "foreign_origin"
+
+
+class WrongKey(InferenceError):
+    code = "invalid_api_key"
+
+
+class NotAdmin(InferenceError):
+    code = "admin_only"
+
+
+class TooManyRequests(Overloaded):
+    code = "rate_limit_exceeded"
+
+
+class KeysUnreadable(InferenceError):
+    code = "keys_unreadable"
+
+
 class ClientGone(InferenceError):
     """The client hung up; nobody reads the answer (499 is nginx's number for it)."""
 
     code = "client_gone"
 
 
+class UnknownStream(InferenceError):
+    code = "stream_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("There is no such stream; it has ended, or was left alone for too long.")
+
+
+class StreamGone(InferenceError):
+    code = "stream_gone"
+
+    def __init__(self) -> None:
+        super().__init__("The stream is there, but not from that event on any more.")
+
+
 _STATUS: Final[Mapping[type[InferenceError], int]] = {
     BadRequest: 400,
     ContextTooLong: 400,
+    WrongKey: 401,
+    ForeignOrigin: 403,
+    NotAdmin: 403,
     UnknownModel: 404,
+    UnknownStream: 404,
+    StreamGone: 410,
     BodyTooLarge: 413,
+    NotJson: 415,
+    WrongHost: 421,
     Overloaded: 429,
+    TooManyRequests: 429,
     ClientGone: 499,
+    KeysUnreadable: 503,
     NotReady: 503,
     WorkerLost: 503,
     DeadlineExceeded: 504,
@@ -76,8 +132,12 @@ def error_body(error: InferenceError) -> ErrorBody:
 def error_response(error: InferenceError) -> JSONResponse:
     status = status_of(error)
     headers = {}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
     if status in RETRIED:
         headers["Retry-After"] = str(getattr(error, "retry_after", 1))
+    if isinstance(error, Poisonous):
+        headers["x-should-retry"] = "false"  # heeded by the clients of OpenAI and Anthropic
     if status == 413:
         headers["Connection"] = "close"
     return JSONResponse(error_body(error), status, headers)

@@ -1,6 +1,6 @@
 """Whether the process lives and whether it can serve; neither needs a key or touches the model."""
 
-from typing import Final, TypedDict
+from typing import Final, NotRequired, TypedDict
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
@@ -17,19 +17,22 @@ class Life(TypedDict):
 
 class Readiness(TypedDict):
     status: str
-    detail: str
-    model: str
+    detail: NotRequired[str]
+    model: NotRequired[str]
 
 
-OPERATIONS: Final = {
-    "/": Operation("One line: it runs", {200: {TEXT: str}}, methods=("get", "head")),
-    "/health": Operation("The process lives", {200: {JSON: Life}}, methods=("get", "head")),
-    "/ready": Operation(
-        "Whether a request would be taken now, and why not",
+_READ: Final = ("get", "head")
+
+OPERATIONS: Final = (
+    Operation("/", "One line: it runs", {200: {TEXT: str}}, methods=_READ),
+    Operation("/health", "The process lives", {200: {JSON: Life}}, methods=_READ),
+    Operation(
+        "/ready",
+        "Whether a request would be taken now; why not, for those who may know",
         {200: {JSON: Readiness}, 503: {JSON: Readiness}},
-        methods=("get", "head"),
+        methods=_READ,
     ),
-}
+)
 
 
 @router.api_route("/", methods=["GET", "HEAD"])
@@ -45,8 +48,10 @@ async def health() -> Response:
 
 @router.api_route("/ready", methods=["GET", "HEAD"])
 async def ready(http: Request) -> Response:
-    """200 if a request would be taken now, else 503 with the reason."""
+    """200 if a request would be taken now, else 503; who has no key learns no reason."""
     pool: Pool = http.app.state.pool
     now = pool.status()
-    body = Readiness(status=now.state, detail=now.detail, model=now.name)
+    body = Readiness(status=now.state)
+    if http.state.trusted:
+        body |= Readiness(status=now.state, detail=now.detail, model=now.name)
     return JSONResponse(body, 200 if pool.ready else 503)

@@ -22,7 +22,7 @@ _WHOLE_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 
 
 router = APIRouter()
 
-OPERATIONS: Final = {"/metrics": Operation("Prometheus metrics", {200: {TEXT: str}})}
+OPERATIONS: Final = (Operation("/metrics", "Prometheus metrics", {200: {TEXT: str}}),)
 
 
 @router.get("/metrics")

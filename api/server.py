@@ -6,6 +6,7 @@ import socket
 import uvicorn
 from fastapi import FastAPI
 
+from api.guard import HEADERS
 from api.streaming import DRAIN_SECONDS
 from inference import InferenceError
 
@@ -41,6 +42,9 @@ def server_for(app: FastAPI, patience: int = DRAIN_SECONDS + 5) -> uvicorn.Serve
         ws="none",
         log_level="warning",
         access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        headers=HEADERS,
         timeout_graceful_shutdown=patience,
     )
     logging.getLogger("sse_starlette.sse").setLevel(logging.INFO)  # at DEBUG it logs every chunk

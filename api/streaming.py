@@ -14,21 +14,30 @@ from typing import Any, Final, Protocol, TypeVar
 import msgspec
 from fastapi import Request, Response
 from sse_starlette import EventSourceResponse
-from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
 from api.body import read_object
 from api.errors import UNFORESEEN, ClientGone, error_body, error_response, status_of
 from api.metrics import Meter
-from inference import GenerationEvent, GenerationRequest, InferenceError, NotReady, Pool, Started
+from api.tape import Archive, Tape
+from inference import (
+    BadRequest,
+    GenerationEvent,
+    GenerationRequest,
+    InferenceError,
+    NotReady,
+    Pool,
+    Started,
+)
 
 # A server that is told to stop lets streams run this long; uvicorn's own limit must be longer.
 DRAIN_SECONDS: Final = 25
 _PING_SECONDS: Final = 15
-_STALL_SECONDS: Final = 30
-_DONE: Final = b"data: [DONE]\n\n"
+_NO_HURRY: Final = 3600  # seconds: a pool that closes ends its streams, sse-starlette need not
+_DONE: Final = b"[DONE]"
 
 Events = AsyncGenerator[GenerationEvent, None]
+Frames = AsyncGenerator[bytes, None]
 Result = TypeVar("Result")
 _log = logging.getLogger(__name__)
 
@@ -41,6 +50,10 @@ class Encoder(Protocol):
     def fold(self, events: list[GenerationEvent]) -> bytes: ...
 
 
+class Closable(Protocol):
+    async def aclose(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """A body understood: what to generate and how to answer. Several prompts, several requests."""
@@ -48,17 +61,26 @@ class Call:
     requests: tuple[GenerationRequest, ...]
     encoder: Encoder
     stream: bool
+    resumable: bool = False
 
 
 async def answer(
     http: Request, endpoint: str, understand: Callable[[dict[str, Any], str], Call]
 ) -> Response:
-    """Serve one request; `understand(body, served_model_name)` speaks the dialect."""
+    """Serve one request; `understand(body, served_model_name)` speaks the dialect.
+
+    With a `Last-Event-ID` it goes on with that stream instead, whatever its body says.
+    """
     pool: Pool = http.app.state.pool
     meter = Meter(http.app.state.metrics, endpoint)
     try:
-        call = understand(await read_object(http), pool.status().name)
-        return await _reply(http, _generate(pool, call.requests), call, meter)
+        body = await read_object(http)
+        if last := http.headers.get("last-event-id"):
+            id, _, number = last.rpartition(":")
+            return replay(http, id, event_number(number))
+        call = understand(body, pool.status().name)
+        requests = _owned(call.requests, http.state.tenant)
+        return await _reply(http, _generate(pool, requests), call, meter)
     except InferenceError as error:
         meter.end(status_of(error))
         return error_response(error)
@@ -67,14 +89,54 @@ async def answer(
         raise
 
 
+def replay(http: Request, id: str, after: int) -> Response:
+    """The events of a recorded stream from the one after number `after` on."""
+    tape = recorded(http, id)
+    if after > tape.length:
+        raise BadRequest(f"The stream has no event {after} yet.", "Last-Event-ID")
+    archive: Archive = http.app.state.archive
+    events = archive.read(tape, after)
+    return TokenStream(events, events, id)
+
+
+def recorded(http: Request, id: str) -> Tape:
+    """Raises UnknownStream, also for those of other tenants."""
+    archive: Archive = http.app.state.archive
+    return archive.find(id, http.state.tenant)
+
+
+def event_number(text: str) -> int:
+    """Raises BadRequest."""
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise BadRequest("This is not the id of an event of the stream.", "Last-Event-ID")
+    return int(text)
+
+
 async def _reply(http: Request, events: Events, call: Call, meter: Meter) -> Response:
+    archive: Archive = http.app.state.archive
+    resumable = call.resumable or http.headers.get("x-resumable", "").lower() == "true"
+    if resumable and call.stream:
+        archive.make_room()
     first = await _unless_gone(http, anext(events))
     if call.stream:
-        return TokenStream(first, events, call.encoder, meter)
+        narration = Narration(first, events, call.encoder, meter)
+        if resumable:
+            tape = archive.record(call.requests[0].id, http.state.tenant, narration)
+            return replay(http, tape.id, 0)
+        return TokenStream(_frames(narration), narration)
     rest = await _unless_gone(http, _collect(events, meter))
     response = Response(call.encoder.fold([first, *rest]), media_type="application/json")
     meter.end(200)
     return response
+
+
+def _owned(requests: tuple[GenerationRequest, ...], tenant: str) -> tuple[GenerationRequest, ...]:
+    """`requests` in the name of `tenant`; what tenants have computed they never share."""
+    if not tenant:
+        return requests
+    return tuple(  # no name holds a NUL, so no salt of one is a salt of another
+        replace(request, tenant=tenant, salt=f"{tenant}\0{request.salt}") for request in requests
+    )
 
 
 async def _generate(pool: Pool, requests: tuple[GenerationRequest, ...]) -> Events:
@@ -132,60 +194,70 @@ async def _cancel_if_gone(http: Request, task: asyncio.Task[Any]) -> None:
     task.cancel()
 
 
-class TokenStream(EventSourceResponse):
-    """A generation as server-sent events; owns it, and closes it however the stream ends."""
+class Narration:
+    """A generation as chunks of JSON, with whatever goes wrong, and `[DONE]`; owns it."""
 
     def __init__(
         self, first: GenerationEvent, events: Events, encoder: Encoder, meter: Meter
     ) -> None:
-        super().__init__(
-            self._frames(first),
-            headers={"Cache-Control": "no-cache"},
-            ping=_PING_SECONDS,
-            sep="\n",
-            send_timeout=_STALL_SECONDS,
-            shutdown_grace_period=DRAIN_SECONDS,
-        )
+        self._first = first
         self._events = events
         self._encoder = encoder
         self._meter = meter
         self._outcome = 499
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-            if self.active:  # neither finished nor hung up: the server stops and cut it off
-                last = self._failed(NotReady("The server is shutting down.")) + _DONE
-                await send({"type": "http.response.body", "body": last})
-        except SendTimeoutError:
-            _log.warning("A client read nothing for %d s; its stream was cut.", _STALL_SECONDS)
-        finally:
-            await self._events.aclose()
-            self._meter.end(self._outcome)
-
-    async def _frames(self, first: GenerationEvent) -> AsyncGenerator[bytes, None]:
+    async def chunks(self) -> AsyncGenerator[list[bytes], None]:
         encode, saw = self._encoder.encode, self._meter.saw
         try:
-            if head := encode(first):
-                yield _frame(head)
+            yield encode(self._first)
             async for event in self._events:
                 saw(event)
-                if chunks := encode(event):
-                    yield _frame(chunks)
-            if tail := self._encoder.close():
-                yield _frame(tail)
+                yield encode(event)
+            yield self._encoder.close()
             self._outcome = 200
         except InferenceError as error:
             yield self._failed(error)
         except Exception:  # an exception that leaves this generator breaks the connection
             _log.exception("A stream failed.")
             yield self._failed(UNFORESEEN)
-        yield _DONE
+        yield [_DONE]
 
-    def _failed(self, error: InferenceError) -> bytes:
+    def cut_off(self, reason: str = "The stream was cancelled.") -> list[bytes]:
+        """The last chunks of a stream that was not allowed to end."""
+        return [*self._failed(NotReady(reason)), _DONE]
+
+    async def aclose(self) -> None:
+        """However it ended: the model is done with it, and it is counted."""
+        await self._events.aclose()
+        self._meter.end(self._outcome)
+
+    def _failed(self, error: InferenceError) -> list[bytes]:
         self._outcome = status_of(error)
-        return _frame([msgspec.json.encode(error_body(error))])
+        return [msgspec.json.encode(error_body(error))]
 
 
-def _frame(chunks: list[bytes]) -> bytes:
-    return b"".join([b"data: %b\n\n" % chunk for chunk in chunks])
+class TokenStream(EventSourceResponse):
+    """Server-sent events as they come; closes their `owner`, however the stream ends."""
+
+    def __init__(self, events: Frames, owner: Closable, id: str = "") -> None:
+        headers = {"Cache-Control": "no-cache"} | ({"X-Stream-Id": id} if id else {})
+        super().__init__(
+            events,
+            headers=headers,
+            ping=_PING_SECONDS,
+            sep="\n",
+            shutdown_grace_period=_NO_HURRY,
+        )
+        self._owner = owner
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._owner.aclose()
+
+
+async def _frames(narration: Narration) -> Frames:
+    async for chunks in narration.chunks():
+        if chunks:
+            yield b"".join([b"data: %b\n\n" % chunk for chunk in chunks])

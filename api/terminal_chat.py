@@ -5,6 +5,7 @@ beside it and can be stopped alone. Knows how to ask and to print, not how to se
 """
 
 import json
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import wait
 from contextlib import aclosing, asynccontextmanager
@@ -143,13 +144,19 @@ async def ask_pool(
 async def ask_server(
     url: str, messages: tuple[Message, ...], thinking: bool | None
 ) -> AsyncGenerator[Piece, None]:
-    """Ask the server at `url` (without /v1). Raises `ServerError`."""
+    """Ask the server at `url` (without /v1), showing the key in ONEBOX_API_KEY.
+
+    Raises `ServerError`.
+    """
     body: dict[str, Any] = {
         "messages": [{"role": message.role, "content": message.content} for message in messages],
         "stream": True,
         "enable_thinking": thinking,
     }
-    client = httpx.AsyncClient(base_url=url, timeout=httpx.Timeout(None, connect=10))
+    key = os.environ.get("ONEBOX_API_KEY")  # an argument would show in the list of processes
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    timeout = httpx.Timeout(None, connect=10)
+    client = httpx.AsyncClient(base_url=url, headers=headers, timeout=timeout)
     try:
         async with client, client.stream("POST", "/v1/chat/completions", json=body) as response:
             if response.is_error:

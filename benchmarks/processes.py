@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -45,6 +46,19 @@ class Running:
         raise BenchmarkError(
             f"{self.name} is not ready after {_LONGEST_START:.0f} s; see {self._log}."
         )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def worker(self) -> int:
+        """The process id of Onebox's worker. Raises BenchmarkError if there is none."""
+        for child in psutil.Process(self.pid).children():
+            with suppress(psutil.NoSuchProcess):
+                if "inference.worker" in child.cmdline():
+                    return int(child.pid)
+        raise BenchmarkError(f"{self.name} has no worker.")
 
     def cpu_seconds(self, *, children: bool = True) -> float:
         """CPU time of the server so far, with or without that of the processes it started."""
@@ -88,6 +102,16 @@ def running(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@contextmanager
+def onebox(logs: Path, *options: str) -> Iterator[tuple[Running, str]]:
+    """Onebox with the bundled model, ready, on a loopback port of its own; and its address."""
+    port, program = str(free_port()), str(Path(sys.executable).with_name("onebox"))
+    command = [program, "serve", "qwen3-demo", "--port", port, "--no-tuned", *options]
+    with running("onebox", command, logs / "onebox.log") as server:
+        server.until_answers(f"http://127.0.0.1:{port}/ready")
+        yield server, f"http://127.0.0.1:{port}"
 
 
 def free_port() -> int:

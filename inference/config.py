@@ -71,6 +71,13 @@ _KvLayout = Annotated[Literal["streams", "unified"] | None, WrapValidator(_or_au
 _Draft = Annotated[str | None, BeforeValidator(_file_beside), WrapValidator(_or_auto)]
 _Path = Annotated[Path, BeforeValidator(_beside_the_file)]
 _Repo = Annotated[str, _shaped(r"[\w.-]+/[\w.-]+", "OWNER/NAME")]
+_Host = Annotated[
+    str, _shaped(r"[\w.-]+|\[[\da-fA-F:.]+\]", "a host name or address, without a port")
+]
+_Origin = Annotated[
+    str,
+    _shaped(r"[a-z][a-z\d+.-]*://[^\s/*?#@A-Z]+", "like https://chat.example.com, in lower case"),
+]
 _Sha256 = Annotated[str, _shaped(r"[0-9a-f]{64}", "64 lower-case hex digits")]
 _Temperature = Annotated[float | None, Field(ge=0, le=2)]
 _Share = Annotated[float | None, Field(ge=0, le=1)]
@@ -84,11 +91,14 @@ class _Section(BaseModel):
 
 
 class ServerConfig(_Section):
-    """Where the server listens, and how many requests may wait for a slot."""
+    """Where the server listens, who may come in, and how many requests may wait for a slot."""
 
     host: str = "127.0.0.1"
     port: _Port = 8000
     queue: _Limit = 256
+    keys: _Path | None = None
+    allowed_hosts: list[_Host] = []
+    allowed_origins: list[_Origin] = []
 
 
 class SamplingEntry(_Section):

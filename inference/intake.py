@@ -12,7 +12,7 @@ from inference.llama import Llama
 from inference.sequence import SamplingParams, Sequence, TextOut
 from inference.template import ChatTemplate
 from inference.types import BadRequest, ContextTooLong
-from inference.wire import Chat, Submit, Text, Tokens
+from inference.wire import Chat, Said, Submit, Text, Tokens
 
 
 class Intake:
@@ -31,7 +31,7 @@ class Intake:
 
         Raises BadRequest and ContextTooLong.
         """
-        arrived = time.monotonic()
+        arrived = time.monotonic() - submit.waited
         tokens, thinking = self._tokens(submit.prompt)
         if not tokens:
             raise BadRequest("the prompt is empty", "prompt")
@@ -45,7 +45,7 @@ class Intake:
                 "messages" if isinstance(submit.prompt, Chat) else "prompt",
             )
         limit = min(context, len(tokens) + (submit.max_tokens or context))
-        return [
+        sequences = [
             Sequence(
                 id=submit.id,
                 index=index,
@@ -59,10 +59,20 @@ class Intake:
                 priority=submit.priority,
                 deadline=arrived + (submit.deadline or math.inf),
                 salt=submit.salt,
+                tenant=submit.tenant,
                 speculate=submit.speculate,
             )
             for index in range(submit.n)
-        ], thinking
+        ]
+        return self._resumed(sequences, submit.said), thinking
+
+    def _resumed(self, sequences: list[Sequence], said: tuple[Said, ...]) -> list[Sequence]:
+        """Those that have not ended, after what each of them has `said`."""
+        for seq, part in zip(sequences, said, strict=False):
+            if part.tokens:
+                seq.resume(part.tokens, self._llama.pieces, seq.arrived + part.first_token)
+        ended = {index for index, part in enumerate(said) if part.ended}
+        return [seq for seq in sequences if seq.index not in ended]
 
     def _tokens(self, prompt: Chat | Text | Tokens) -> tuple[list[int], bool]:
         match prompt:

@@ -14,8 +14,10 @@ from dataclasses import asdict, dataclass
 import msgspec
 
 from inference.deployment import Deployment
+from inference.journal import Answer
+from inference.launch import WORKER
 from inference.parser import Call, Piece, Reasoning, StreamParser, Text
-from inference.replica import WORKER, Answer, Replica, State
+from inference.replica import STALL, Replica, State
 from inference.sequence import SamplingParams
 from inference.types import (
     BadRequest,
@@ -29,6 +31,7 @@ from inference.types import (
     NotReady,
     NumericalError,
     Overloaded,
+    Poisonous,
     ReasoningDelta,
     Sampling,
     Started,
@@ -51,6 +54,7 @@ _ERRORS = {
         DeadlineExceeded,
         NotReady,
         NumericalError,
+        Poisonous,
         WorkerLost,
     )
 }
@@ -74,7 +78,8 @@ class Pool:
     """One model, served. `queue` bounds the choices that may wait for a slot.
 
     `in_process=True` runs the worker on a thread instead of in a child process: for notebooks
-    and tests, where a crash of llama.cpp may end the program. `command` starts another worker.
+    and tests, where a crash of llama.cpp may end the program. `command` starts another worker; one
+    that says nothing for `stall` seconds is killed and replaced.
     """
 
     def __init__(
@@ -84,10 +89,13 @@ class Pool:
         queue: int = 256,
         in_process: bool = False,
         command: Sequence[str] = WORKER,
+        stall: float = STALL,
     ) -> None:
         self._deployment = deployment
         self._bound = queue + deployment.engine.slots
-        self._replica = Replica(deployment.engine, in_process=in_process, command=command)
+        self._replica = Replica(
+            deployment.engine, threaded=in_process, command=command, stall=stall
+        )
         self._ids = iter(range(1, 2**63))
         self._live = 0
         self._mean_seconds = 1.0  # of a request, for Retry-After
@@ -162,8 +170,9 @@ class Pool:
         model = self._deployment.model
         if request.model not in (None, "default", model.name, *model.aliases):
             raise UnknownModel(f"No model of that name is served; this is {model.name}.", "model")
-        if not self.ready:
-            raise NotReady(self._replica.detail or "the model is still loading")
+        if not self._replica.accepting:
+            detail = self._replica.detail or "the model is still loading"
+            raise NotReady(detail, retry_after=self._replica.retry_after)
         if request.n > self._bound:
             raise BadRequest(f"n is {request.n}; this server takes at most {self._bound}", "n")
         if self._live + request.n > self._bound:
@@ -193,6 +202,7 @@ class Pool:
             priority=request.priority,
             deadline=request.deadline,
             salt=request.salt,
+            tenant=request.tenant,
             speculate=request.speculate,
             stop=request.stop,
             n=request.n,

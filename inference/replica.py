@@ -1,30 +1,29 @@
 """One worker process, seen from the API process: started, watched, restarted.
 
-Every request submitted ends in exactly one `Rejected` or in one `End` per choice; when the
-worker dies, its live requests are rejected with one clear sentence and a new worker is started,
-after a pause that doubles while it keeps dying. Holds no native code and knows no HTTP.
+Every request submitted ends in exactly one `Rejected` or in one `End` per choice. When the worker
+dies or hangs, a new one is started and goes on with what was live, after a pause that doubles while
+workers die without having got anywhere. Holds no native code and knows no HTTP.
 """
 
 import asyncio
 import contextlib
-import os
-import signal
-import socket
-import sys
-import threading
+import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final, Literal
 
-from inference.types import ModelInfo, NotReady, WorkerLost
+from inference.autopsy import Death, Stage, kills_for_memory
+from inference.journal import Answer, Journal
+from inference.launch import WORKER, Worker, in_process, on_thread
+from inference.types import BadRequest, ModelInfo, NotReady, Poisonous, WorkerLost
 from inference.wire import (
     Accepted,
+    Begin,
     Cancel,
-    Delta,
-    End,
     EngineConfig,
     Load,
+    Loaded,
     LoadFailed,
     Ready,
     Rejected,
@@ -37,49 +36,60 @@ from inference.wire import (
 )
 
 State = Literal["loading", "ready", "restarting", "failed", "stopped"]
-Answer = Accepted | Rejected | Delta | End
 Answers = asyncio.Queue[Answer]
 
-WORKER: Final = (sys.executable, "-m", "inference.worker")
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 60.0  # seconds before a restart
-_LONGEST_END = 10.0  # seconds for a worker to finish its step; then it is killed
-_NAMES = {int(s): s.name for s in signal.Signals}
-_LOST = (
-    "The process that runs the model died before this answer was complete; "
-    "it is being restarted. Please try again."
-)
+STALL: Final = 30.0  # seconds without a word from a worker that owes one
+_LOADING_STALL = 900.0  # seconds for the weights to come from a slow disk
+_LONG_STEPS = 10.0  # times as long as it was thought to take may a step be, beyond the stall
+_LOOKS = 8  # at a worker in the time of a stall: an event loop that was late is no stall
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 60.0  # seconds before a restart
+_GOOD_LIFE = 60.0  # seconds
+_HOPELESS = 3  # lives in a row that got nowhere
+_OWN_FAULT, _KILLED = 1.0, 0.25  # blame for a request; what comes from outside says little of it
+_LOST = "The process that runs the model keeps dying; please try again later."
+_POISONOUS = "The process that runs the model died twice at this request; it is not tried again."
+_log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Worker:
-    """A started worker: our end of its socket, and how it ends."""
+@dataclass(slots=True)
+class _Life:
+    """One worker from start to end. `reading` and `computing` count the looks at it since its
+    intake and its step loop last said something; after `patience` seconds of those it has hung."""
 
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-    ended: "asyncio.Task[str]"
-    pid: int | None
+    worker: Worker
+    born: float
+    stage: Stage = "loading"
+    refusal: str = ""
+    served: bool = False
+    reading: int = 0
+    computing: int = 0
+    patience: float = _LOADING_STALL
 
 
 class Replica:
     """A model in a worker of its own: `command`, given the descriptor of its socket.
 
-    `in_process` runs the same worker loop on a thread.
+    `threaded` runs the same worker loop on a thread. A worker that owes answers and says nothing
+    for `stall` seconds is killed.
     """
 
     def __init__(
         self,
         config: EngineConfig,
         *,
-        in_process: bool = False,
+        threaded: bool = False,
         command: Sequence[str] = WORKER,
+        stall: float = STALL,
     ) -> None:
         self._config = config
-        self._start_worker = _start_thread if in_process else partial(_start_process, command)
-        self._worker: _Worker | None = None
-        self._live: dict[int, Answers] = {}
+        self._start_worker = on_thread if threaded else in_process(command)
+        self._stall = stall
+        self._life: _Life | None = None
+        self._journal: Journal[Answers] = Journal()
         self._supervisor: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
-        self._refusal = ""  # why the worker could not load the model
+        self._bad_lives = 0
+        self._next_start = 0.0
         self.state: State = "loading"
         self.detail = ""
         self.info: ModelInfo | None = None
@@ -89,7 +99,18 @@ class Replica:
     @property
     def pid(self) -> int | None:
         """The worker's process id; None without a process."""
-        return self._worker.pid if self._worker else None
+        return self._life.worker.pid if self._life else None
+
+    @property
+    def accepting(self) -> bool:
+        """Whether a request would be answered: now, or as soon as a worker is there again."""
+        hopeful = self.state == "restarting" and self._bad_lives < _HOPELESS
+        return self.state == "ready" or hopeful
+
+    @property
+    def retry_after(self) -> int:
+        """Whole seconds after which a worker may be there."""
+        return 1 + max(0, math.ceil(self._next_start - _now()))
 
     def start(self) -> None:
         self._supervisor = asyncio.create_task(self._supervise())
@@ -97,13 +118,14 @@ class Replica:
     async def close(self) -> None:
         """End the worker; what is still live is rejected."""
         self._become("stopped", "the server is shutting down")
-        worker = self._worker
+        life = self._life
         if self._supervisor:
             self._supervisor.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._supervisor
-        if worker:
-            await _end_of(worker)
+        self._abandon(NotReady.code, self.detail)
+        if life:
+            await life.worker.end()
 
     async def settled(self) -> State:
         """Wait while the state is `loading`; the state then."""
@@ -113,89 +135,131 @@ class Replica:
         return self.state
 
     def submit(self, command: Submit) -> Answers:
-        """Hand a request to the worker; its answers arrive in the queue.
+        """Hand a request to the worker, as soon as there is one; its answers arrive in the queue.
 
-        Raises WorkerLost when there is no worker to take it.
+        Raises WorkerLost when there will be none.
         """
-        if self.state != "ready" or self._worker is None:
+        if not self.accepting:
             raise WorkerLost("the model's worker is not running")
-        answers = self._live[command.id] = asyncio.Queue()
-        self._worker.writer.write(frame(command))
+        answers: Answers = asyncio.Queue()
+        self._journal.add(command, answers, _now())
+        self._hand_over()
         return answers
 
     def finish(self, id: int, *, cancel: bool) -> None:
         """Nobody waits for request `id` any more; `cancel` it in the model unless it has ended."""
-        self._live.pop(id, None)
-        if cancel and self._worker is not None:
-            self._worker.writer.write(frame(Cancel(id)))
+        self._journal.remove(id)
+        if cancel and self._life is not None:
+            self._life.worker.writer.write(frame(Cancel(id)))
+        self._hand_over()
 
     async def _supervise(self) -> None:
-        pause = _FIRST_PAUSE
         while self.state != "stopped":
-            was_ready, cause = await self._one_life()
+            await self._one_life()
             if self.info is None:
-                self._become("failed", cause)
+                self._become("failed", self.detail)
                 return
-            self._become("restarting", cause)
+            if self._bad_lives >= _HOPELESS:
+                self._abandon(WorkerLost.code, _LOST)
             self.restarts += 1
-            pause = _FIRST_PAUSE if was_ready else min(2 * pause, _LONGEST_PAUSE)
+            pause = min(_FIRST_PAUSE * 2**self._bad_lives, _LONGEST_PAUSE)
+            self._next_start = _now() + pause
             await asyncio.sleep(pause)
 
-    async def _one_life(self) -> tuple[bool, str]:
-        """Start a worker and follow it to its end; whether it got ready, and how it ended."""
-        was_ready = False
+    async def _one_life(self) -> None:
+        """Start a worker and follow it to its end."""
+        kills = kills_for_memory()
         try:
-            self._worker = await self._start_worker(self._config)
-            was_ready = await self._attend(self._worker)
-            if was_ready:
-                self._become("restarting", "the worker is gone")
-            end = await _end_of(self._worker)
-            return was_ready, self._refusal or f"the worker died: {end}"
+            life = self._life = _Life(await self._start_worker(self._config), _now())
+            async with asyncio.TaskGroup() as tasks:
+                watching = tasks.create_task(self._watch(life))
+                await self._attend(life)
+                watching.cancel()
+            end = await life.worker.end()
+            self._bury(life, Death(life.stage, end.code, end.words, kills_for_memory() > kills))
         except Exception as error:  # whatever it was, the model has to come back
-            return was_ready, f"the worker could not be run: {error}"
+            bug = not isinstance(error, OSError)
+            _log.error("The worker could not be run: %s", error, exc_info=bug)
+            self._bad_lives += 1
+            self._become("restarting", f"the worker could not be run: {error}")
         finally:
-            if self._worker:
-                self._worker.writer.close()
-                self._worker = None
-            self._reject_all()
+            if self._life:
+                self._life.worker.writer.close()
+                self._life = None
 
-    async def _attend(self, worker: _Worker) -> bool:
-        """Pass on a worker's reports until it is gone; whether it ever got ready."""
-        self._refusal = ""
-        worker.writer.write(frame(Load(self._config)))
-        was_ready = False
-        while (report := await receive(worker.reader)) is not None:
-            was_ready = was_ready or isinstance(report, Ready)
-            self._route(report)
-        return was_ready
+    async def _attend(self, life: _Life) -> None:
+        """Pass on a worker's reports until it is gone."""
+        life.worker.writer.write(frame(Load(self._config)))
+        while (report := await receive(life.worker.reader)) is not None:
+            self._route(report, life)
+            self._hand_over()
+        if life.stage == "serving":
+            self._become("restarting", "the model's worker has died")
 
-    def _route(self, report: Report) -> None:
+    async def _watch(self, life: _Life) -> None:
+        """Kill a worker that has hung."""
+        interval = self._stall / _LOOKS
+        while max(life.reading, life.computing) * interval < life.patience:
+            await asyncio.sleep(interval)
+            reading, computing = self._journal.owed()
+            loading = life.stage != "serving"
+            life.reading = life.reading + 1 if reading else 0
+            life.computing = life.computing + 1 if computing or loading else 0
+        life.worker.kill()
+
+    def _route(self, report: Report, life: _Life) -> None:
         match report:
             case Step():
+                life.computing, life.patience = 0, self._stall
                 self.stats = report.stats
-                for delta in report.deltas:
-                    self._answer(delta)
-                for end in report.ends:
-                    self._answer(end)
+                answers: list[Answer] = [*report.deltas, *report.ends]
+                life.served = life.served or bool(answers)
+                for answer in answers:
+                    self._answer(answer)
+            case Begin():
+                life.computing, life.patience = 0, self._stall + _LONG_STEPS * report.seconds
+                self._journal.began(report.ids)
             case Accepted() | Rejected():
+                life.reading = 0
                 self._answer(report)
+            case Loaded():
+                life.computing, life.stage = 0, "first decode"
             case Ready():
+                life.computing, life.stage, life.patience = 0, "serving", self._stall
                 self.info = report.info
                 self._become("ready", "")
             case LoadFailed():
-                self._refusal = report.message
+                life.refusal = report.message
+
+    def _hand_over(self) -> None:
+        """Send the worker what it should have."""
+        if self.state != "ready" or self._life is None:
+            return
+        for submit in self._journal.due(_now()):
+            try:
+                self._life.worker.writer.write(frame(submit))
+            except BadRequest as error:
+                self._answer(Rejected(submit.id, error.code, error.message))
 
     def _answer(self, answer: Answer) -> None:
-        if queue := self._live.get(answer.id):
+        if queue := self._journal.note(answer, _now()):
             queue.put_nowait(answer)
 
-    def _reject_all(self) -> None:
+    def _bury(self, life: _Life, death: Death) -> None:
+        """Draw the conclusions from a worker's end."""
         self.stats = Stats()
-        stopped = self.state == "stopped"
-        code, message = (NotReady.code, self.detail) if stopped else (WorkerLost.code, _LOST)
-        for id, queue in self._live.items():
-            queue.put_nowait(Rejected(id, code, message))
-        self._live.clear()
+        guilty = self._journal.crash(_OWN_FAULT if death.own_fault else _KILLED)
+        for entry in guilty:
+            entry.reader.put_nowait(Rejected(entry.submit.id, Poisonous.code, _POISONOUS))
+        good = life.served or guilty or _now() - life.born > _GOOD_LIFE
+        self._bad_lives = 0 if good else self._bad_lives + 1
+        if not life.refusal:
+            _log.error("%s Its last words: %s", death.sentence, death.words.strip() or "none")
+        self._become("restarting", life.refusal or death.sentence)
+
+    def _abandon(self, code: str, message: str) -> None:
+        for entry in self._journal.abandon():
+            entry.reader.put_nowait(Rejected(entry.submit.id, code, message))
 
     def _become(self, state: State, detail: str) -> None:
         if self.state != "stopped":
@@ -203,66 +267,5 @@ class Replica:
         self._changed.set()
 
 
-async def _start_process(command: Sequence[str], config: EngineConfig) -> _Worker:
-    ours, theirs = socket.socketpair()
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            str(theirs.fileno()),
-            pass_fds=[theirs.fileno()],
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            env=os.environ | ({"CUDA_VISIBLE_DEVICES": config.gpu} if config.gpu else {}),
-            start_new_session=True,  # Ctrl-C is for the server, which then ends its workers
-        )
-    except BaseException:
-        ours.close()
-        raise
-    finally:
-        theirs.close()
-    reader, writer = await asyncio.open_connection(sock=ours)
-    return _Worker(reader, writer, asyncio.create_task(_autopsy(process)), process.pid)
-
-
-async def _end_of(worker: _Worker) -> str:
-    """Wait for the end of a worker that has closed its socket or was told to; how it ended."""
-    done, _ = await asyncio.wait({worker.ended}, timeout=_LONGEST_END)
-    if not done:
-        worker.ended.cancel()
-        await asyncio.wait({worker.ended})
-        return "it hung and was killed"
-    return worker.ended.result()
-
-
-async def _autopsy(process: asyncio.subprocess.Process) -> str:
-    """Wait for the end of a worker; how it ended, with its last words."""
-    assert process.stderr
-    words = b""
-    try:
-        while read := await process.stderr.read(4096):
-            words = (words + read)[-1000:]
-        code = await process.wait()
-    except asyncio.CancelledError:  # nobody waits any longer
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-        raise
-    how = f"signal {_NAMES.get(-code, -code)}" if code < 0 else f"exit code {code}"
-    last = words.decode(errors="replace").splitlines()[-2:]
-    return " ".join([how, *(line.strip() for line in last)])
-
-
-async def _start_thread(_: EngineConfig) -> _Worker:
-    from inference.worker import serve  # noqa: PLC0415  (brings llama.cpp into this process)
-
-    ours, theirs = socket.socketpair()
-    thread = threading.Thread(target=serve, args=(theirs,), daemon=True)
-    thread.start()
-
-    async def ended() -> str:
-        await asyncio.to_thread(thread.join)
-        return "its thread ended"
-
-    reader, writer = await asyncio.open_connection(sock=ours)
-    return _Worker(reader, writer, asyncio.create_task(ended()), os.getpid())
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -7,10 +7,12 @@ chunks as large as the time between two tokens of the running streams allows.
 
 import math
 from bisect import insort
+from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import groupby
+from operator import itemgetter
 
-from inference.cost_model import CostModel, reach
+from inference.cost_model import TILE, CostModel, reach
 from inference.kv_cache import KvCache
 from inference.prefix_tree import common_prefix
 from inference.sequence import Chunk, Progress, Sampled, Sequence, StepPlan, StepResult
@@ -26,7 +28,7 @@ CROWD = 3  # times its decodes a step gives to prompts, where that alone is long
 
 
 @dataclass(slots=True)
-class Counters:
+class Totals:
     """Totals since the worker started."""
 
     prompt_tokens: int = 0
@@ -61,7 +63,7 @@ class Scheduler:
         self._expired: list[Progress] = []
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
-        self.counters = Counters()
+        self.counters = Totals()
 
     @property
     def idle(self) -> bool:
@@ -97,6 +99,7 @@ class Scheduler:
         if self.idle:
             self._cache.rest()
         self._expire(now)
+        self._make_way()
         self._admit(now)
         self._cache.gather(self.running)
         decodes, prefills = self._chunks()
@@ -104,9 +107,15 @@ class Scheduler:
             if any(chunk.rows > 1 for chunk in decodes):
                 decodes = tuple(replace(chunk, drafts=(), asked=0) for chunk in decodes)
                 continue
-            self._preempt()
+            assert len(self.running) > 1, "a sequence that fits the context fits alone"
+            self._preempt(self.running)
             decodes, prefills = self._chunks()
         return StepPlan(self._cache.take_moves(), decodes, prefills)
+
+    def predict(self, plan: StepPlan) -> float:
+        """Seconds that a step will take."""
+        decode = self._cost.decode.predict(*self._cost.load(plan.decodes))
+        return decode + self._cost.prefill.predict(*self._cost.load(plan.prefills))
 
     def commit(self, plan: StepPlan, result: StepResult, now: float) -> list[Progress]:
         """Book a step that was run; what it gave each sequence that got a token."""
@@ -137,7 +146,7 @@ class Scheduler:
 
     def _admit(self, now: float) -> None:
         following = 0
-        for seq in list(self.waiting):
+        for _, seq in self._turns():
             if self._cache.idle <= following:  # a slot is kept for everybody who waits for a prefix
                 return
             if self._follows(seq):
@@ -150,9 +159,27 @@ class Scheduler:
             self.running.append(seq)
             if seq.admitted < 0:
                 seq.admitted = now
-                seq.cached = seq.computed
+                seq.cached = min(seq.computed, seq.prompt_len)
                 self.counters.prompt_tokens += seq.prompt_len
                 self.counters.cached_tokens += seq.cached
+
+    def _turns(self) -> list[tuple[int, Sequence]]:
+        """Who waits, in order: of several tenants first the one of whom least runs, by rank within
+        a tenant. With each the number of its tenant's sequences up to it."""
+        busy = Counter(seq.tenant for seq in self.running)
+        turns: list[tuple[int, Sequence]] = []
+        for seq in self.waiting:
+            busy[seq.tenant] += 1
+            turns.append((busy[seq.tenant], seq))
+        return sorted(turns, key=itemgetter(0))
+
+    def _make_way(self) -> None:
+        """Where no slot is free, a tenant of whom nothing runs gets one of who has most of them."""
+        if self._cache.idle or not self.waiting or self._turns()[0][0] > 1:
+            return
+        ((tenant, count),) = Counter(seq.tenant for seq in self.running).most_common(1)
+        if count > 1:
+            self._preempt([seq for seq in self.running if seq.tenant == tenant])
 
     def _follows(self, seq: Sequence) -> bool:
         """Whether somebody is just computing more of this prompt's prefix than there is: then
@@ -191,11 +218,11 @@ class Scheduler:
         room = self._room(decodes) if decodes and prompts else math.inf
         prefills: list[Chunk] = []
         for seq in sorted(prompts, key=lambda seq: seq.rank):
-            left = self._cost.left(room, prefills)
-            count = self._cost.chunk(seq.computed, seq.pending, most, left)
+            left, wanted = self._cost.left(room, prefills), _wanted(seq)
+            count = self._cost.chunk(seq.computed, wanted, most, left)
             if not (count or prefills):
                 longest = left if self._itl_target else LONGEST_STEP
-                count = self._cost.least(seq.computed, seq.pending, most, longest)
+                count = self._cost.least(seq.computed, wanted, most, longest)
             if count:
                 prefills.append(Chunk(seq, seq.computed, count))
                 most -= count
@@ -209,10 +236,9 @@ class Scheduler:
         fair = self._cost.fair(decode, self._batch, FAIR)
         return min(fair, max(LONGEST_STEP - decode, CROWD * decode))
 
-    def _preempt(self) -> None:
+    def _preempt(self, candidates: list[Sequence]) -> None:
         """The youngest of the lowest priority gives its cells up and is computed again later."""
-        victim = min(reversed(self.running), key=lambda seq: (seq.priority, -seq.arrived))
-        assert len(self.running) > 1, "a sequence that fits the context fits alone"
+        victim = min(reversed(candidates), key=lambda seq: (seq.priority, -seq.arrived))
         self._stop(victim)
         self.counters.preemptions += 1
         insort(self.waiting, victim, key=lambda seq: seq.rank)
@@ -247,3 +273,12 @@ class Scheduler:
         self.running.remove(seq)
         self._cache.release(seq)
         seq.computed = 0
+
+
+def _wanted(seq: Sequence) -> int:
+    """Tokens that the next chunk may hold. What was decoded once is computed again by less than a
+    tile: llama.cpp then takes the kernels that decode, and the text goes on as it would have."""
+    if not seq.generated:
+        return seq.pending
+    prompt = seq.prompt_len - seq.computed
+    return prompt if prompt > 0 else min(seq.pending, TILE - 1)

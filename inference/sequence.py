@@ -55,11 +55,12 @@ class Sequence:
     """One choice of one request on its way through the model.
 
     `limit` is the length at which it ends; `slot` is the llama.cpp sequence id it runs in, -1
-    while it waits. Only sequences of the same `salt` share cells. Higher `priority` goes first;
-    at `deadline` it ends unfinished. `history` and `trust` tell how often guesses were right, its
-    own and the draft model's; `abandoned` that nobody wants the rest: its client hung up, or
-    another choice of its request failed. While it waits for a prefix, `leader` says who computes
-    it, up to which length. Times are seconds on the worker's monotonic clock.
+    while it waits. Only sequences of the same `salt` share cells. Higher `priority` goes first,
+    and tenants take turns; at `deadline` it ends unfinished. The text of its first `told` tokens
+    was reported. `history` and `trust` tell how often guesses were right, its own and the draft
+    model's; `abandoned` that nobody wants the rest: its client hung up, or another choice of its
+    request failed. While it waits for a prefix, `leader` says who computes it, up to which
+    length. Times are seconds on the worker's monotonic clock.
     """
 
     id: int
@@ -74,10 +75,12 @@ class Sequence:
     priority: int = 0
     deadline: float = math.inf
     salt: str = ""
+    tenant: str = ""
     speculate: bool = True
     history: History = field(default_factory=History)
     trust: Rate = field(default_factory=Rate)
     prompt_len: int = field(init=False)
+    told: int = field(init=False)
     slot: int = -1
     cached: int = 0
     computed: int = 0
@@ -88,7 +91,15 @@ class Sequence:
     first_token: float = 0.0
 
     def __post_init__(self) -> None:
-        self.prompt_len = len(self.tokens)
+        self.prompt_len = self.told = len(self.tokens)
+
+    def resume(self, said: list[int], pieces: list[bytes], first_token: float) -> None:
+        """Go on after tokens that another worker drew, and the text of which was shown."""
+        self.tokens += said
+        self.told = len(self.tokens)
+        self.first_token = first_token
+        for token in said:
+            self.text.feed(pieces[token])
 
     @property
     def pending(self) -> int:

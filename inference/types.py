@@ -66,7 +66,7 @@ class GenerationRequest:
     Either `messages` (a chat, rendered by the model's template) or `prompt` (text or token ids,
     taken as they are). `model=None` means the model that is served. `priority` is -1, 0 or 1;
     after `deadline` seconds the request ends with DeadlineExceeded; computed prefixes are shared
-    among requests of the same `salt` only.
+    among requests of the same `salt` only. `tenant` is in whose name it is asked, "" if nobody's.
     """
 
     id: str
@@ -85,6 +85,7 @@ class GenerationRequest:
     priority: int = 0
     deadline: float | None = None
     salt: str = ""
+    tenant: str = ""
     speculate: bool = True
 
 
@@ -198,6 +199,10 @@ class NotReady(InferenceError):
 
     code = "not_ready"
 
+    def __init__(self, message: str, field: str | None = None, retry_after: int = 1) -> None:
+        super().__init__(message, field)
+        self.retry_after = retry_after
+
 
 class DeadlineExceeded(InferenceError):
     """The time that a request gave itself has passed."""
@@ -211,6 +216,12 @@ class NumericalError(InferenceError):
 
 class WorkerLost(InferenceError):
     code = "worker_lost"
+
+
+class Poisonous(InferenceError):
+    """The worker died of this request, more than once: it is not tried again."""
+
+    code = "request_quarantined"
 
 
 class ConfigError(InferenceError):

@@ -90,9 +90,19 @@ class Tokens(msgspec.Struct, tag=True):
     ids: tuple[int, ...]
 
 
+class Said(msgspec.Struct, array_like=True):
+    """What a choice was given before its worker died: tokens, the text of which was passed on, and
+    the seconds from the request to the first of them. One that has `ended` is not computed."""
+
+    tokens: list[int] = []
+    first_token: float = 0.0
+    ended: bool = False
+
+
 class Submit(msgspec.Struct, tag=True):
-    """Start `n` choices; sampling is resolved, choice i draws with `seed + i`. `deadline` is in
-    seconds from now; KV cells are shared among requests of the same `salt` only."""
+    """Start `n` choices, or go on with what was `said`; sampling is resolved, choice i draws with
+    `seed + i`. `waited` are the seconds since the request came, from which `deadline` counts; KV
+    cells are shared among requests of the same `salt` only."""
 
     id: int
     prompt: Chat | Text | Tokens
@@ -103,9 +113,12 @@ class Submit(msgspec.Struct, tag=True):
     priority: Annotated[int, Meta(ge=-1, le=1)]
     deadline: Annotated[float, Meta(gt=0)] | None
     salt: str
+    tenant: str
     speculate: bool
     stop: tuple[Annotated[str, Meta(min_length=1)], ...]
     n: Annotated[int, Meta(ge=1)]
+    waited: float = 0.0
+    said: tuple[Said, ...] = ()
 
 
 class Cancel(msgspec.Struct, tag=True):
@@ -124,6 +137,10 @@ class Stats(msgspec.Struct, array_like=True):
     preemptions: int = 0
     drafted: int = 0
     accepted: int = 0
+
+
+class Loaded(msgspec.Struct, tag=True):
+    """The weights are in memory; next come the first calls of the model."""
 
 
 class Ready(msgspec.Struct, tag=True):
@@ -151,10 +168,20 @@ class Rejected(msgspec.Struct, tag=True):
     field: str | None = None
 
 
+class Begin(msgspec.Struct, tag=True):
+    """Sent before a step that computes prompts: of these requests, in about so many seconds."""
+
+    ids: list[int]
+    seconds: float
+
+
 class Delta(msgspec.Struct, array_like=True):
+    """The next text of a choice, and the tokens since the delta before it."""
+
     id: int
     index: int
     text: str
+    tokens: list[int] = []
 
 
 class End(msgspec.Struct, array_like=True):
@@ -180,7 +207,7 @@ class Step(msgspec.Struct, tag=True):
 
 
 Command = Load | Submit | Cancel
-Report = Ready | LoadFailed | Accepted | Rejected | Step
+Report = Loaded | Ready | LoadFailed | Accepted | Rejected | Begin | Step
 
 _encoder = msgspec.msgpack.Encoder()
 _commands = msgspec.msgpack.Decoder(Command)

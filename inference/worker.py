@@ -27,12 +27,14 @@ from inference.sequence import Chunk, Keep, Progress, Sequence, StepPlan
 from inference.types import BadModelFile, InferenceError
 from inference.wire import (
     Accepted,
+    Begin,
     Cancel,
     Channel,
     Delta,
     End,
     EngineConfig,
     Load,
+    Loaded,
     LoadFailed,
     Ready,
     Rejected,
@@ -98,6 +100,7 @@ def run(
                     scheduler.add(sequences)
         plan = scheduler.plan(time.monotonic())
         audience.attends(plan)
+        announce(channel, plan, scheduler)
         plan = engine.draft(plan)
         result = engine.step(plan)
         report(channel, scheduler.commit(plan, result, time.monotonic()), scheduler)
@@ -111,17 +114,32 @@ def _patience(scheduler: Scheduler) -> float | None:
     return _PAUSE if scheduler.restless else None
 
 
+def announce(channel: Channel, plan: StepPlan, scheduler: Scheduler) -> None:
+    """Say who is computed from now on, and for how long nothing may be heard: should this step be
+    the last, these are the suspects."""
+    if plan.prefills:
+        ids = [chunk.seq.id for chunk in plan.prefills]
+        channel.send(Begin(ids, scheduler.predict(plan)))
+
+
 def report(channel: Channel, progress: list[Progress], scheduler: Scheduler) -> None:
     """Send what a step gave. A fault ends all choices of its request, after their last text."""
     now = time.monotonic()
     faults = {p.seq.id: p.fault for p in progress if p.fault}
     for id in faults:
         scheduler.cancel(id)
-    deltas = [Delta(p.seq.id, p.seq.index, p.text) for p in progress if p.text and not p.reason]
+    deltas = [_delta(p) for p in progress if p.text and not p.reason]
     ends = [_end(p, now) for p in progress if p.reason and p.seq.id not in faults]
     channel.send(Step(deltas, ends, _stats(scheduler)))
     for id, fault in faults.items():
         channel.send(Rejected(id, fault.code, fault.message))
+
+
+def _delta(progress: Progress) -> Delta:
+    seq = progress.seq
+    tokens = seq.tokens[seq.told :]
+    seq.told = len(seq.tokens)
+    return Delta(seq.id, seq.index, progress.text, tokens)
 
 
 def _stats(scheduler: Scheduler) -> Stats:
@@ -143,7 +161,7 @@ def _end(progress: Progress, now: float) -> End:
         reason=progress.reason,
         completion_tokens=seq.generated,
         cached_tokens=seq.cached,
-        queued=seq.admitted - seq.arrived,
+        queued=min(seq.admitted, seq.first_token) - seq.arrived,
         first_token=seq.first_token - seq.arrived,
         total=now - seq.arrived,
     )
@@ -175,7 +193,7 @@ def _admit(submit: Submit, channel: Channel, intake: Intake, inbox: Inbox) -> No
         traceback.print_exc()
         channel.send(Rejected(submit.id, InferenceError.code, "this request broke the server"))
         return
-    channel.send(Accepted(submit.id, len(sequences[0].tokens), thinking))
+    channel.send(Accepted(submit.id, sequences[0].prompt_len, thinking))
     inbox.put(sequences)
 
 
@@ -207,10 +225,14 @@ def copying_pays(llama: Llama, cost: CostModel) -> bool:
     return seconds < cost.prefill.predict(_WARM_UP, reach(0, _WARM_UP))
 
 
-def load(config: EngineConfig) -> tuple[Llama, Engine, Scheduler]:
-    """A model ready to serve. Raises BadModelFile and DoesNotFit."""
+def load(
+    config: EngineConfig, loaded: Callable[[], None] = lambda: None
+) -> tuple[Llama, Engine, Scheduler]:
+    """A model ready to serve; calls `loaded` before its first decode. Raises BadModelFile and
+    DoesNotFit."""
     llama = Llama(config)
     engine = Engine(llama, _drafter(config, llama), joint=config.joint)
+    loaded()
     cost = CostModel(streams=not config.unified, draft=bool(config.draft))
     prove(engine, llama, cost, config.drafts)
     host = config.host_cells if copying_pays(llama, cost) else 0
@@ -245,7 +267,7 @@ def serve(sock: socket.socket) -> None:
 
 def _serve(config: EngineConfig, channel: Channel) -> None:
     try:
-        llama, engine, scheduler = load(config)
+        llama, engine, scheduler = load(config, lambda: channel.send(Loaded()))
         intake = Intake(llama)
     except InferenceError as error:
         channel.send(LoadFailed(error.message))

@@ -20,7 +20,7 @@ def read_yaml(path: Path) -> Any:
     environment variable that is not set.
     """
     try:
-        return _expanded(yaml.load(path.read_text("utf-8"), _UniqueKeyLoader))
+        return _expanded(_UniqueKeyLoader(path.read_text("utf-8")).get_single_data())
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

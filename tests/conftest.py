@@ -12,6 +12,13 @@ settings.register_profile("onebox", deadline=None)  # nothing in the suite is ti
 settings.load_profile("onebox")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_keys_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def deployment() -> Deployment:
     """The bundled model on this machine, 8 slots of 1,024 tokens."""

@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from api.app import create_app
+from api.keys import KeyFile
+from api.origins import Reach
 from api.server import server_for
 from inference import (
     Finished,
@@ -102,11 +104,19 @@ class FakePool:
             raise
 
 
+def post_head(path: str, header: str) -> bytes:
+    """The beginning of a POST of JSON, for those who write it by hand; `header` is one more."""
+    lines = f"POST {path} HTTP/1.1", "Host: localhost", "Content-Type: application/json", header
+    return "\r\n".join((*lines, "", "")).encode()
+
+
 @asynccontextmanager
-async def serving(pool: FakePool, patience: int = 5) -> AsyncIterator[str]:
+async def serving(
+    pool: FakePool, patience: int = 5, reach: Reach | None = None, keys: KeyFile | None = None
+) -> AsyncIterator[str]:
     """The address of a real server around `pool`, on loopback."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = server_for(create_app(pool), patience)
+    server = server_for(create_app(pool, reach, keys), patience)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"

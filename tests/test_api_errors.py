@@ -24,8 +24,9 @@ from inference import (
     WorkerLost,
 )
 from tests.bodies import BODIES, CHAT, COMPLETIONS, WRONG
-from tests.fake_pool import FakePool, serving
+from tests.fake_pool import FakePool, post_head, serving
 
+JSON_TYPE = {"Content-Type": "application/json"}
 MODELS = {CHAT: chat.ChatBody, COMPLETIONS: completions.CompletionBody}
 HUGE = 2**70
 
@@ -152,7 +153,7 @@ def test_any_json_in_any_field_is_a_request_or_a_refusal(path, data):
 
 async def test_refusals_reach_the_client_in_openais_shape_without_its_input():
     async with serving(FakePool()) as url, httpx.AsyncClient(base_url=url) as client:
-        error_of(await client.post(CHAT, content=b'{"messages": NaN}'), 400)
+        error_of(await client.post(CHAT, content=b'{"messages": NaN}', headers=JSON_TYPE), 400)
         secret = {**BODIES[CHAT], "temperature": "secret" * 9999}
         response = await client.post(CHAT, json=secret)
         error = error_of(response, 400)
@@ -162,24 +163,23 @@ async def test_refusals_reach_the_client_in_openais_shape_without_its_input():
 
 async def test_a_body_over_the_limit_is_refused():
     async with serving(FakePool()) as url, httpx.AsyncClient(base_url=url) as client:
-        refused = await client.post(CHAT, content=b" " * (MAX_BODY + 1))
+        refused = await client.post(CHAT, content=b" " * (MAX_BODY + 1), headers=JSON_TYPE)
         assert error_of(refused, 413)["code"] == "body_too_large"
-        error_of(await client.post(CHAT, content=b" " * MAX_BODY), 400)
+        error_of(await client.post(CHAT, content=b" " * MAX_BODY, headers=JSON_TYPE), 400)
 
 
 @pytest.mark.parametrize(
     ("header", "body"),
     [
-        (b"content-length: 99999999999", b""),
-        (b"transfer-encoding: chunked", b"%x\r\n" % (MAX_DRAINED + 1) + b" " * (MAX_DRAINED + 1)),
+        ("content-length: 99999999999", b""),
+        ("transfer-encoding: chunked", b"%x\r\n" % (MAX_DRAINED + 1) + b" " * (MAX_DRAINED + 1)),
     ],
     ids=["declared", "chunked"],
 )
 async def test_a_body_without_end_is_refused_before_its_end(header, body):
     async with serving(FakePool()) as url:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.split(":")[-1]))
-        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n" + header + b"\r\n\r\n")
-        writer.write(body)
+        writer.write(post_head(CHAT, header) + body)
         answer = await asyncio.wait_for(reader.read(), 10)
         writer.close()
     assert answer.startswith(b"HTTP/1.1 413 ")
@@ -231,7 +231,7 @@ async def test_however_long_the_cause_the_answer_stays_small():
     async with serving(pool) as url, httpx.AsyncClient(base_url=url) as client:
         refused = [
             await client.post(CHAT, json=BODIES[CHAT]),
-            await client.post(CHAT, content=json.dumps({long: float("nan")})),
+            await client.post(CHAT, content=json.dumps({long: float("nan")}), headers=JSON_TYPE),
         ]
     assert all(error_of(response, 400)["message"] for response in refused)
     assert all(len(response.content) <= 4096 for response in refused)

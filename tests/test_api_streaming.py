@@ -11,9 +11,9 @@ from api import streaming
 from api.metrics import Meter, Metrics
 from api.openai.chat import Encoder
 from api.openai.common import Head
-from api.streaming import TokenStream
+from api.streaming import Narration, TokenStream
 from inference import GenerationRequest, NotReady, Started, TextDelta, WorkerLost
-from tests.fake_pool import FakePool, end, hello, serving
+from tests.fake_pool import FakePool, end, hello, post_head, serving
 
 CHAT = "/v1/chat/completions"
 BODY = {"messages": [{"role": "user", "content": "Hi"}]}
@@ -71,8 +71,7 @@ async def asked(url, body):
     """An open connection on which `body` was posted, for hanging up by hand."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(url.split(":")[-1]))
     content = json.dumps(body).encode()
-    head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(content)}\r\n\r\n"
-    writer.write(head.encode() + content)
+    writer.write(post_head(CHAT, f"Content-Length: {len(content)}") + content)
     try:
         yield reader
     finally:
@@ -108,9 +107,7 @@ async def test_a_hang_up_in_the_middle_of_the_body_asks_the_pool_nothing():
         async with asked(url, BODY) as reader:
             assert await reader.readline()
         _, writer = await asyncio.open_connection("127.0.0.1", int(url.split(":")[-1]))
-        writer.write(
-            b"POST " + CHAT.encode() + b" HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{"
-        )
+        writer.write(post_head(CHAT, "Content-Length: 9") + b"{")
         await writer.drain()
         writer.close()
     assert len(pool.requests) == 1
@@ -119,7 +116,8 @@ async def test_a_hang_up_in_the_middle_of_the_body_asks_the_pool_nothing():
 async def stream_of(pool):
     events = pool.generate(GenerationRequest(id="1"))
     encoder = Encoder(Head("chatcmpl-1", "fake", 5), 1, include_usage=False)
-    return TokenStream(await anext(events), events, encoder, Meter(Metrics(pool), "chat"))
+    narration = Narration(await anext(events), events, encoder, Meter(Metrics(pool), "chat"))
+    return TokenStream(streaming._frames(narration), narration)
 
 
 async def for_ever(*_):

@@ -13,11 +13,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import openai
 import pytest
+
+from api import keys
 
 ONEBOX = Path(sys.executable).with_name("onebox")
 DEMO = Path(__file__).parents[1] / "inference" / "demo"
@@ -25,10 +28,10 @@ MODEL = os.environ.get("ONEBOX_TEST_MODEL", "qwen3-demo")
 EXAMPLES = json.loads((DEMO / "examples.json").read_text()) if MODEL == "qwen3-demo" else []
 
 
-@pytest.fixture(scope="module")
-def served() -> Iterator[tuple[str, str]]:
-    """A running server's address and what it printed until it was ready."""
-    command = [ONEBOX, "serve", MODEL, "--port", "0", "--slots", "8", "--context", "8192"]
+@contextmanager
+def running(*arguments: str) -> Iterator[tuple[str, str]]:
+    """A server's address and what it printed until it was ready."""
+    command = [ONEBOX, "serve", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         printed = ""
         while "curl" not in printed:
@@ -39,6 +42,12 @@ def served() -> Iterator[tuple[str, str]]:
         process.send_signal(signal.SIGTERM)
         process.stdout.read()
         assert process.wait(30) == 0
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[tuple[str, str]]:
+    with running(MODEL, "--port", "0", "--slots", "8", "--context", "8192") as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -199,6 +208,27 @@ def test_the_server_outlives_its_worker(url, client):
     wait_for(url, 200)
     assert ask(client, "Hello!").choices[0].message.content
     assert metric(url, "onebox_worker_restarts_total") == 1
+
+
+def test_a_server_with_keys_answers_who_has_one_under_the_names_it_was_given(tmp_path):
+    config = tmp_path / "models.yaml"
+    config.write_text(
+        "server: {keys: keys.json, port: 0, allowed_hosts: [chat.example]}\n"
+        "models: {qwen3-demo: {bundled: qwen3-demo, aliases: [default]}}\n"
+    )
+    secret = keys.add(tmp_path / "keys.json", "alice")
+    size = "--slots", "1", "--context", "512"
+    with running("--config", str(config), *size) as (url, printed):
+        assert "Authorization: Bearer YOUR_KEY" in printed
+        chat = [ONEBOX, "chat", "--url", url]
+        for key, said in (secret, "Hello"), ("", "An API key is needed"):
+            env = os.environ | {"ONEBOX_API_KEY": key}
+            talk = subprocess.run(
+                chat, input="Hello!", capture_output=True, text=True, env=env, check=True
+            )
+            assert said in talk.stdout
+        headers = {"x-api-key": secret, "Host": "chat.example"}
+        assert httpx.get(f"{url}/v1/models", headers=headers).status_code == 200
 
 
 def children_of_server(url: str) -> list[int]:

@@ -317,6 +317,7 @@ def submit(text: str, **kwargs) -> Submit:
         priority=0,
         deadline=None,
         salt="",
+        tenant="",
         speculate=True,
         stop=(),
         n=1,

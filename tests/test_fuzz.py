@@ -69,6 +69,7 @@ def test_schemathesis_finds_nothing(url, path, mode):
     @given(operation.as_strategy(generation_mode=mode))
     def check(case):
         case.body = modest(case.body, rng)
+        case.headers.pop("Last-Event-ID", None)  # with one, the body does not count
         reply = case.call_and_validate(base_url=url, timeout=PATIENCE, excluded_checks=strict)
         assert reply.status_code < 500 or reply.status_code == 504
 

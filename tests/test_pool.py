@@ -28,7 +28,6 @@ from inference import (
     TextDelta,
     UnknownModel,
     Wishes,
-    WorkerLost,
     load_config,
     prepare,
 )
@@ -122,23 +121,6 @@ async def test_a_hang_up_in_the_queue_never_runs(pool):
     await until(lambda: pool.status().stats.running == 0)
 
 
-async def test_a_killed_worker_fails_its_requests_clearly_and_comes_back(pool):
-    streams = [pool.generate(endless(f"Story {i}")) for i in range(4)]
-    for events in streams:
-        await anext(events)
-    os.kill(pool.worker_pid, signal.SIGKILL)
-    for events in streams:
-        with pytest.raises(WorkerLost, match="try again"):
-            async for _ in events:
-                pass
-    assert not pool.ready
-    with pytest.raises(NotReady, match="SIGKILL"):
-        await collect(pool, chat("Hello!"))
-    await until(lambda: pool.ready)
-    assert pool.status().restarts == 1
-    assert await text_of(pool, chat("Hello!"))
-
-
 async def test_a_full_queue_refuses_with_a_time_to_come_back(deployment):
     pool = Pool(deployment, queue=1)
     await pool.start()
@@ -223,7 +205,7 @@ async def test_closing_while_a_worker_dies_ends(deployment, turns):
     pool = Pool(deployment)
     await pool.start()
     await pool.until_ready()
-    reader = pool._replica._worker.reader
+    reader = pool._replica._life.worker.reader
     os.kill(pool.worker_pid, signal.SIGKILL)
     async with asyncio.timeout(20):
         while not reader.at_eof():

@@ -63,6 +63,7 @@ arrivals = st.fixed_dictionaries(
         "answer": st.integers(1, 12),
         "priority": st.integers(-1, 1),
         "salt": st.sampled_from(["", "mine"]),
+        "tenant": st.sampled_from(["", "other"]),
         "cancelled": st.none() | st.integers(0, 15),
         "deadline": st.just(math.inf) | st.integers(1, 30),
     }
@@ -101,6 +102,7 @@ def test_whatever_comes_and_goes_everybody_ends_once_as_if_alone(
                     a["answer"],
                     priority=a["priority"],
                     salt=a["salt"],
+                    tenant=a["tenant"],
                     arrived=now,
                     deadline=now + a["deadline"],
                 )
@@ -364,3 +366,40 @@ def test_a_fault_fails_its_own_sequence_only():
     assert scheduler.running == [good]
     finish(scheduler, engine)
     assert good.tokens == expected([3, 4], 8)
+
+
+def busy_with(tenant, slots=2, waiting=4):
+    """A machine of which `tenant` has all slots, and more in the queue."""
+    scheduler, engine = machine(slots)
+    scheduler.add([make_sequence(i, [1, 2, i], 30, tenant=tenant) for i in range(slots + waiting)])
+    step(scheduler, engine)
+    assert len(scheduler.running) == slots
+    return scheduler, engine
+
+
+def test_a_tenant_of_whom_nothing_runs_gets_a_slot_at_once():
+    scheduler, engine = busy_with("many")
+    scheduler.add([make_sequence(100 + i, [3, i], 30, tenant="few", arrived=9.0) for i in range(3)])
+    step(scheduler, engine)
+    assert sorted(seq.tenant for seq in scheduler.running) == ["few", "many"]
+    for _ in range(10):  # and no more than its share
+        step(scheduler, engine)
+    assert sorted(seq.tenant for seq in scheduler.running) == ["few", "many"]
+    assert scheduler.counters.preemptions == 1
+    assert len(finish(scheduler, engine)) == 9
+
+
+def test_a_slot_that_gets_free_goes_to_the_tenant_who_has_least():
+    scheduler, engine = busy_with("many", slots=4)
+    scheduler.add([make_sequence(100 + i, [3, i], 30, tenant="few", arrived=9.0) for i in range(3)])
+    step(scheduler, engine)
+    scheduler.cancel(next(seq.id for seq in scheduler.running if seq.tenant == "many"))
+    step(scheduler, engine)
+    assert sorted(seq.tenant for seq in scheduler.running) == ["few", "few", "many", "many"]
+
+
+def test_one_tenant_alone_is_served_by_rank():
+    scheduler, _ = busy_with("one", slots=1, waiting=2)
+    scheduler.add([make_sequence(9, [3], 30, tenant="one", priority=1)])
+    assert [seq.id for _, seq in scheduler._turns()] == [9, 1, 2]
+    assert scheduler.counters.preemptions == 0

@@ -77,6 +77,7 @@ def prompt_of(intake: Intake, text: str) -> list[int]:
         priority=0,
         deadline=None,
         salt="",
+        tenant="",
         speculate=True,
         stop=(),
         n=1,

@@ -55,6 +55,7 @@ COMMANDS = [
             priority=0,
             deadline=1.5,
             salt="",
+            tenant="",
             speculate=True,
             stop=("x",),
             n=2,

@@ -24,5 +24,5 @@ def test_a_fault_ends_all_choices_of_a_request_once_after_their_last_text():
     report(SimpleNamespace(send=sent.append), progress, scheduler)
     step, refusal = sent
     assert isinstance(step, Step) and not step.ends
-    assert step.deltas == [Delta(1, 0, "so"), Delta(2, 0, "on")]
+    assert step.deltas == [Delta(1, 0, "so", []), Delta(2, 0, "on", [])]
     assert refusal == Rejected(1, "deadline_exceeded", "too late")

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request, Response
 from msgspec import UNSET, UnsetType
 from pydantic import Field
 
-from api.body import WireModel
+from api.body import Text, WireModel, Word
 from api.openai.common import (
     FINGERPRINT,
     SPELLED,
@@ -55,6 +55,8 @@ REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
     "continue_final_message": (False,),
     "add_generation_prompt": (True,),
 }
+MAX_CALLS: Final = 128
+
 router = APIRouter()
 
 
@@ -64,26 +66,26 @@ async def create(http: Request) -> Response:
 
 
 class FunctionCallBody(WireModel):
-    name: Annotated[str, Field(max_length=256)]
+    name: Word
     arguments: Arguments = "{}"
 
 
 class ToolCallBody(WireModel):
-    id: str | None = None
+    id: Word | None = None
     function: FunctionCallBody
 
 
 class MessageBody(WireModel):
     role: Role
     content: Content = ""
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    tool_calls: list[ToolCallBody] | None = None
+    reasoning_content: Text | None = None
+    reasoning: Text | None = None
+    tool_calls: list[ToolCallBody] | None = Field(None, max_length=MAX_CALLS)
 
 
 class FunctionBody(WireModel):
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
-    description: str | None = None
+    description: Text | None = None
     parameters: dict[str, Any] | None = None
 
 
@@ -98,7 +100,7 @@ class ChatBody(GenerationBody):
     tools: list[ToolBody] = Field([], max_length=128)
     tool_choice: Literal["auto", "none"] = "auto"
     enable_thinking: bool | None = None
-    reasoning_effort: str | None = None
+    reasoning_effort: Word | None = None
     chat_template_kwargs: TemplateKwargs = Field(default_factory=dict)
 
     def thinking(self) -> bool | None:
@@ -113,8 +115,8 @@ def understand(raw: dict[str, Any], served: str) -> Call:
     """Raises `BadRequest` naming the field that is wrong."""
     body = read(ChatBody, raw, REFUSED)
     head = Head.new("chatcmpl", served)
-    include_usage = bool(body.stream_options.include_usage)
-    return Call((to_request(body, head.id),), Encoder(head, body.n, include_usage), body.stream)
+    encoder = Encoder(head, body.n, bool(body.stream_options.include_usage))
+    return Call((to_request(body, head.id),), encoder, body.stream, body.resumable)
 
 
 def to_request(body: ChatBody, id: str) -> GenerationRequest:
@@ -277,11 +279,12 @@ def _call_out(call: ToolCall, position: int | UnsetType = UNSET) -> ToolCallOut:
     return ToolCallOut(call.id, FunctionOut(call.name, call.arguments or "{}"), position)
 
 
-OPERATIONS: Final = {
-    "/v1/chat/completions": generation(
+OPERATIONS: Final = (
+    generation(
+        "/v1/chat/completions",
         "A conversation continued by the model",
         partial(schema, ChatBody, REFUSED),
         Reply[Choice],
         Reply[ChunkChoice],
-    )
-}
+    ),
+)

@@ -5,7 +5,7 @@ that ask for something this server would silently not do are refused by name, an
 a strict model. Knows no route and does no I/O.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from time import time
 from typing import Annotated, Any, Final, TypeVar
@@ -16,8 +16,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic.json_schema import GenerateJsonSchema
 
 from api import __version__
-from api.body import WireModel, validate
-from api.document import COMPONENTS, EVENTS, JSON, Operation, Schema
+from api.body import WireModel, Word, validate
+from api.document import COMPONENTS, EVENTS, JSON, Operation, Schema, Takes
 from inference import BadRequest, Finished, Sampling
 
 FINGERPRINT: Final = f"onebox-{__version__}"
@@ -38,7 +38,15 @@ REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
     "grammar": ("",),
     "json_schema": ({},),
 }
-_BOOLEANS: Final = ("stream", "ignore_eos", "enable_thinking", "logprobs", "echo", "speculation")
+_BOOLEANS: Final = (
+    "stream",
+    "ignore_eos",
+    "enable_thinking",
+    "logprobs",
+    "echo",
+    "speculation",
+    "resumable",
+)
 _PRIORITY: Final[Mapping[str, int]] = {"priority": 1, "flex": -1}  # of OpenAI's service tiers
 SPELLED: Final[Mapping[str, bool]] = {"true": True, "false": False}
 
@@ -67,6 +75,8 @@ def _biases(biases: Any) -> tuple[tuple[int, float], ...]:
     return tuple((int(token), float(bias)) for token, bias in biases.items())
 
 
+TokenId = Annotated[int, Field(ge=0, le=INT32)]
+Bias = Annotated[float, Field(ge=-100, le=100)]
 Limit = Annotated[
     int, Field(ge=-1, le=INT32, json_schema_extra={"not": {"const": 0}}), AfterValidator(_not_zero)
 ]
@@ -100,7 +110,7 @@ class StreamOptions(WireModel):
 class GenerationBody(WireModel):
     """The fields of both endpoints; `None` means "not said"."""
 
-    model: Annotated[str, Field(max_length=256)] | None = None
+    model: Word | None = None
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
     n: int = Field(1, ge=1, le=8)
@@ -118,10 +128,11 @@ class GenerationBody(WireModel):
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     logit_bias: Biases | None = None
-    service_tier: str | None = None
+    service_tier: Word | None = None
     timeout: float | None = Field(None, gt=0, le=86_400)
-    cache_salt: str = Field("", max_length=256)
+    cache_salt: Word = ""
     speculation: bool = True
+    resumable: bool = False
 
     def served(self) -> str | None:
         """The model asked for; `None` is the one that is served."""
@@ -173,10 +184,17 @@ def read(model: type[Body], raw: Mapping[str, Any], refused: Mapping[str, tuple[
     return validate(model, said)
 
 
-def generation(summary: str, takes: Callable[[], Schema], whole: Any, chunk: Any) -> Operation:
+def generation(path: str, summary: str, takes: Takes, whole: Any, chunk: Any) -> Operation:
     """A generation endpoint: `whole` is its answer, `chunk` an event of its stream."""
-    refuses = (400, 404, 413, 429, 500, 503, 504)
-    return Operation(summary, {200: {JSON: whole, EVENTS: chunk}}, refuses, takes, ("post",))
+    return Operation(
+        path,
+        summary,
+        {200: {JSON: whole, EVENTS: chunk}},
+        (400, 404, 410, 413, 429, 500, 503, 504),
+        takes,
+        methods=("post",),
+        headers=("X-Resumable", "Last-Event-ID"),
+    )
 
 
 def schema(model: type[GenerationBody], refused: Mapping[str, tuple[Any, ...]]) -> Schema:

@@ -11,14 +11,16 @@ from typing import Annotated, Any, Final
 import msgspec
 from fastapi import APIRouter, Request, Response
 from msgspec import UNSET, UnsetType
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from api.body import MAX_BODY, Text
 from api.openai.common import (
     FINGERPRINT,
     INT32,
     GenerationBody,
     Head,
     Timings,
+    TokenId,
     Usage,
     generation,
     read,
@@ -41,12 +43,12 @@ REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
     "suffix": ("",),
 }
 MAX_PROMPTS: Final = 32
-Prompt = str | tuple[int, ...]
+Prompt = Text | Annotated[tuple[TokenId, ...], Field(max_length=MAX_BODY)]
 
 _TOKEN: Final = {"type": "integer", "minimum": 0, "maximum": INT32}
 _ONE_PROMPT: Final = (
-    {"type": "string", "minLength": 1},
-    {"type": "array", "items": _TOKEN, "minItems": 1},
+    {"type": "string", "minLength": 1, "maxLength": MAX_BODY},
+    {"type": "array", "items": _TOKEN, "minItems": 1, "maxItems": MAX_BODY},
 )
 _SEVERAL_PROMPTS: Final = {
     "type": "array",
@@ -82,6 +84,7 @@ def _is_tokens(value: Any) -> bool:
 class CompletionBody(GenerationBody):
     prompt: Annotated[
         tuple[Prompt, ...],
+        Field(max_length=MAX_PROMPTS),
         BeforeValidator(_prompts),
         WithJsonSchema({"anyOf": [*_ONE_PROMPT, _SEVERAL_PROMPTS]}),
     ]
@@ -92,18 +95,19 @@ def understand(raw: dict[str, Any], served: str) -> Call:
     body = read(CompletionBody, raw, REFUSED)
     head = Head.new("cmpl", served)
     include_usage = bool(body.stream_options.include_usage)
-    return Call(to_requests(body, head.id), Encoder(head, body.n, include_usage), body.stream)
+    encoder = Encoder(head, body.n, include_usage)
+    return Call(to_requests(body, head.id), encoder, body.stream, body.resumable)
 
 
 def to_requests(body: CompletionBody, id: str) -> tuple[GenerationRequest, ...]:
     return tuple(
         GenerationRequest(
-            id=f"{id}-{place}",
+            id=id,
             prompt=prompt,
             max_tokens=unlimited(body.max_tokens),
             **body.shared(),
         )
-        for place, prompt in enumerate(body.prompt)
+        for prompt in body.prompt
     )
 
 
@@ -169,11 +173,12 @@ class Encoder:
         return TextReply(self._head.id, self._head.created, self._head.model, choices)
 
 
-OPERATIONS: Final = {
-    "/v1/completions": generation(
+OPERATIONS: Final = (
+    generation(
+        "/v1/completions",
         "Prompts continued, without a template",
         partial(schema, CompletionBody, REFUSED),
         TextReply,
         TextReply,
-    )
-}
+    ),
+)

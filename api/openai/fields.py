@@ -10,11 +10,12 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, WithJsonSchema
 
+from api.body import MAX_BODY, Text
 from api.openai.common import SPELLED
 
 _ROLES: Final[Mapping[str, str]] = {"developer": "system", "function": "tool"}
 _TEXT_PARTS: Final = ("text", "input_text", "output_text")
-_STRING: Final = {"type": "string"}
+_STRING: Final = {"type": "string", "maxLength": MAX_BODY}
 _PART: Final = {
     "type": "object",
     "properties": {"type": {"enum": list(_TEXT_PARTS)}, "text": _STRING},
@@ -85,20 +86,20 @@ Role = Annotated[
     WithJsonSchema({"enum": ["system", "user", "assistant", "tool", *_ROLES]}),
 ]
 Content = Annotated[
-    str,
+    Text,
     BeforeValidator(_text),
     WithJsonSchema(
         {
             "anyOf": [
                 _STRING,
                 {"type": "null"},
-                {"type": "array", "items": {"anyOf": [_STRING, _PART]}},
+                {"type": "array", "items": {"anyOf": [_STRING, _PART]}, "maxItems": MAX_BODY},
             ]
         }
     ),
 ]
 Arguments = Annotated[
-    str,
+    Text,
     BeforeValidator(_arguments),
-    WithJsonSchema({"type": ["string", "object", "array", "null"], "maxItems": 0}),
+    WithJsonSchema({**_STRING, "type": ["string", "object", "array", "null"], "maxItems": 0}),
 ]

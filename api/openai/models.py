@@ -36,12 +36,12 @@ class Listing(TypedDict):
     data: list[Card]
 
 
-OPERATIONS: Final = {
-    "/v1/models": Operation("The model that is served", {200: {JSON: Listing}}),
-    "/v1/models/{name:path}": Operation(
-        "The model under its name or an alias", {200: {JSON: Card}}, refuses=(404,)
+OPERATIONS: Final = (
+    Operation("/v1/models", "The model that is served", {200: {JSON: Listing}}),
+    Operation(
+        "/v1/models/{name}", "The model under its name or an alias", {200: {JSON: Card}}, (404,)
     ),
-}
+)
 
 
 @router.get("/v1/models")

@@ -1,0 +1,154 @@
+"""Stands before every route: who is let in, in whose name, and how often.
+
+Decides by the path that the router will see and by headers, never by a URL put together from
+both: `Host` is the client's to choose. What a path needs is deny by default, so a new route is
+closed before anybody thinks of it. An answer's parts pass through untouched.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.errors import (
+    KeysUnreadable,
+    NotAdmin,
+    NotJson,
+    WrongHost,
+    WrongKey,
+    error_response,
+)
+from api.keys import Key, KeyFile
+from api.limits import Limits
+from api.origins import Reach
+from inference import InferenceError
+
+PUBLIC: Final = frozenset({"/", "/health", "/ready"})
+ADMIN: Final = frozenset({"/metrics"})
+HEADERS: Final = [  # of every answer
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),  # does not concern what CORS allows
+]
+_JSON: Final = re.compile(rb"application/([a-z0-9.!#$&^_-]+\+)?json[ \t]*(;[^,]*)?")
+_READ: Final = frozenset(
+    {b"host", b"origin", b"sec-fetch-site", b"authorization", b"x-api-key", b"content-type"}
+)
+
+Headers = Mapping[bytes, bytes]
+
+
+class Guard:
+    """ASGI middleware. Leaves `tenant` and `trusted` in the request's state."""
+
+    def __init__(self, app: ASGIApp, reach: Reach, keys: KeyFile | None) -> None:
+        self._app = app
+        self._reach = reach
+        self._keys = keys
+        self._limits = Limits()
+        self._enter: ASGIApp = self._with_key
+        if reach.origins:
+            self._enter = CORSMiddleware(
+                self._with_key,
+                allow_origins=reach.origins,
+                allow_methods=("GET", "HEAD", "POST", "DELETE"),
+                allow_headers=("*",),
+                allow_private_network=True,
+                expose_headers=("Retry-After",),
+            )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        try:
+            if not scope["path"].startswith("/"):
+                raise WrongHost("Ask for a path, not for a whole URL.")
+            headers = scope["onebox.headers"] = _read(scope)
+            self._reach.check(headers)
+        except InferenceError as error:
+            await _refuse(error, scope, receive, send)
+        else:
+            await self._enter(scope, receive, send)
+
+    async def _with_key(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            key = self._caller(scope, scope["onebox.headers"])
+            _check_type(scope, scope["onebox.headers"])
+            usage = key and self._limits.usage(key)
+            if usage:
+                usage.begin()
+        except InferenceError as error:
+            await _refuse(error, scope, receive, send)
+            return
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            if usage:
+                usage.end()
+
+    def _caller(self, scope: Scope, headers: Headers) -> Key | None:
+        """The key a request came with, where it needs one. Raises what stands against it."""
+        path, state = scope["path"], scope.setdefault("state", {})
+        locked = self._keys is not None and self._keys.required()
+        state.update(tenant="", trusted=not locked)
+        if self._keys is None or not locked:
+            return None
+        secret = _credential(headers)
+        key = self._keys.find(secret) if secret else None
+        state["trusted"] = key is not None
+        if path in PUBLIC:
+            return None
+        if key is None:
+            raise self._refusal(scope, secret)
+        if path in ADMIN and not key.admin:
+            raise NotAdmin("This address needs an API key with the scope admin.")
+        state["tenant"] = key.name
+        return key
+
+    def _refusal(self, scope: Scope, secret: bytes | None) -> InferenceError:
+        if self._keys and self._keys.damaged:
+            return KeysUnreadable("The server cannot read its key file; its log says why.")
+        if secret is None:
+            return WrongKey("An API key is needed, as Authorization: Bearer KEY or x-api-key: KEY.")
+        # A right key would have passed: whoever shares an address with a guesser is not locked out.
+        self._limits.failed(scope["client"][0] if scope.get("client") else "")
+        return WrongKey("This API key is not valid here.")
+
+
+def _read(scope: Scope) -> Headers:
+    """The headers that decide; what is there twice becomes a list, which is never a right value."""
+    found: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        if name in _READ:
+            found[name] = found[name] + b"," + value if name in found else value
+    return found
+
+
+def _credential(headers: Headers) -> bytes | None:
+    """The one key that is shown; None if none is, b"" if it is malformed or there are two."""
+    shown = {headers[b"x-api-key"]} if b"x-api-key" in headers else set()
+    if b"authorization" in headers:
+        scheme, _, secret = headers[b"authorization"].partition(b" ")
+        shown.add(secret.strip() if scheme.lower() == b"bearer" else b"")
+    if not shown:
+        return None
+    return shown.pop() if len(shown) == 1 else b""
+
+
+def _check_type(scope: Scope, headers: Headers) -> None:
+    """Raises `NotJson`: what a page may send without asking first, forms and text, is not JSON."""
+    if scope.get("method") != "POST" or not scope["path"].startswith("/v1/"):
+        return
+    if not _JSON.fullmatch(headers.get(b"content-type", b"").lower()):
+        raise NotJson("The body must be JSON: send it with Content-Type: application/json.")
+
+
+async def _refuse(error: InferenceError, scope: Scope, receive: Receive, send: Send) -> None:
+    extensions = scope.get("extensions") or {}
+    if scope["type"] == "websocket" and "websocket.http.response" not in extensions:
+        await send({"type": "websocket.close", "code": 1008})  # before accept: a plain 403
+    else:
+        await error_response(error)(scope, receive, send)

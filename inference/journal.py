@@ -1,0 +1,141 @@
+"""What a worker owes: every live request, what it was given so far, and whom to suspect of a crash.
+
+When a worker dies, its requests go on in the next one, from prompt and tokens given. Those that it
+was computing are suspects: the next worker gets them one at a time, each when the one before it has
+got further than it was, and one that has been a suspect too often without getting further is given
+up. Everybody else waits until that is over, so that nobody is blamed for a neighbour. A pure state
+machine: no clock, no process, no I/O.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final, Generic, TypeVar
+
+import msgspec
+
+from inference.wire import Accepted, Delta, End, Rejected, Said, Submit
+
+Answer = Accepted | Rejected | Delta | End
+
+GIVEN_UP: Final = 2.0  # blame at which a request is not tried again
+
+Reader = TypeVar("Reader")
+
+
+@dataclass(slots=True)
+class Entry(Generic[Reader]):
+    """A request and whom its answers are for. `sent` and `begun` are about the worker that runs
+    now; `blame` grows with each death of a worker that was computing it, and ends with progress."""
+
+    submit: Submit
+    reader: Reader
+    came: float
+    said: list[Said] = field(default_factory=list)
+    accepted: bool = False
+    answered: bool = False
+    sent: bool = False
+    begun: bool = False
+    blame: float = 0.0
+
+    def note(self, answer: Answer, now: float) -> None:
+        self.answered = True
+        match answer:
+            case Accepted():
+                self.accepted = True
+            case Delta(index=index, tokens=tokens):
+                part = self.said[index]
+                part.first_token = part.first_token or now - self.came
+                part.tokens += tokens
+                self.blame = 0.0
+            case End(index=index):
+                self.said[index].ended = True
+                self.blame = 0.0
+
+    def command(self, now: float) -> Submit:
+        """What makes a worker go on from here."""
+        waited, said = now - self.came, tuple(self.said)
+        return msgspec.structs.replace(self.submit, waited=waited, said=said)
+
+
+class Journal(Generic[Reader]):
+    """The live requests of one replica, in order of arrival. Times are seconds on any clock."""
+
+    def __init__(self) -> None:
+        self._live: dict[int, Entry[Reader]] = {}
+        self._due: deque[Entry[Reader]] = deque()
+        self._on_trial: Entry[Reader] | None = None
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def add(self, submit: Submit, reader: Reader, now: float) -> None:
+        entry = Entry(submit, reader, now, [Said() for _ in range(submit.n)])
+        self._live[submit.id] = entry
+        self._due.append(entry)
+
+    def due(self, now: float) -> Iterator[Submit]:
+        """What a worker that is ready should be sent."""
+        while self._due and self._on_trial is None:
+            entry = self._due.popleft()
+            if entry.submit.id in self._live:
+                entry.sent = True
+                self._on_trial = entry if entry.blame else None
+                yield entry.command(now)
+
+    def note(self, answer: Answer, now: float) -> Reader | None:
+        """Book an answer; who shall have it, if anybody."""
+        entry = self._live.get(answer.id)
+        if entry is None:
+            return None
+        known = entry.accepted and isinstance(answer, Accepted)
+        entry.note(answer, now)
+        if entry is self._on_trial and not isinstance(answer, Accepted):
+            self._on_trial = None
+        return None if known else entry.reader
+
+    def owed(self) -> tuple[bool, bool]:
+        """Whether the worker has requests to read, and some to compute."""
+        sent = [entry for entry in self._live.values() if entry.sent]
+        return not all(e.answered for e in sent), any(e.answered for e in sent)
+
+    def began(self, ids: list[int]) -> None:
+        """The worker computes these requests from now on."""
+        for id in ids:
+            if entry := self._live.get(id):
+                entry.begun = True
+
+    def remove(self, id: int) -> None:
+        """Nobody waits for this request any more."""
+        entry = self._live.pop(id, None)
+        if entry is self._on_trial:
+            self._on_trial = None
+
+    def crash(self, blame: float) -> list[Entry[Reader]]:
+        """The worker is dead, and so much of the blame falls on each request that it was computing;
+        who is given up for it."""
+        suspects = self._suspects()
+        for entry in suspects:
+            entry.blame += blame
+        guilty = [entry for entry in suspects if entry.blame >= GIVEN_UP]
+        for entry in guilty:
+            self.remove(entry.submit.id)
+        for entry in self._live.values():
+            entry.sent = entry.begun = entry.answered = False
+        self._on_trial = None
+        self._due = deque(sorted(self._live.values(), key=lambda entry: not entry.blame))
+        return guilty
+
+    def abandon(self) -> list[Entry[Reader]]:
+        """Forget all requests; which they were."""
+        entries = list(self._live.values())
+        self._live.clear()
+        self._due.clear()
+        self._on_trial = None
+        return entries
+
+    def _suspects(self) -> list[Entry[Reader]]:
+        """Those being computed, and the one being read in: the first that is not yet answered."""
+        live = self._live.values()
+        reading = [entry for entry in live if entry.sent and not entry.answered]
+        return [entry for entry in live if entry.begun] + reading[:1]

@@ -1,0 +1,57 @@
+"""The real worker, but certain words in a prompt do harm, and so does a file.
+
+Started as a worker is, with a socket at a descriptor, and before it the path of a file: as long as
+that exists, no worker survives its first decode.
+"""
+
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+from inference import worker
+
+DEADLY, DEADLY_LATER, STUCK = "POISON", "VENOM", "MOLASSES"
+LATER = 5  # tokens into the answer
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def _poison(llama, engine) -> None:
+    def holds(seq, word: str) -> bool:
+        return word.encode() in b"".join(llama.pieces[token] for token in seq.tokens)
+
+    def step(plan):
+        for seq in (chunk.seq for chunk in plan.chunks):
+            if holds(seq, DEADLY) or (holds(seq, DEADLY_LATER) and seq.generated >= LATER):
+                _die()
+            if holds(seq, STUCK):
+                time.sleep(600)
+        return harmless(plan)
+
+    harmless, engine.step = engine.step, step
+
+
+def main(doom: Path, descriptor: int) -> None:
+    load, prove = worker.load, worker.prove
+
+    def poisoned(*args):
+        llama, engine, scheduler = load(*args)
+        _poison(llama, engine)
+        return llama, engine, scheduler
+
+    def doomed(*args):
+        if doom.exists():
+            _die()
+        prove(*args)
+
+    worker.load, worker.prove = poisoned, doomed
+    worker.serve(socket.socket(fileno=descriptor))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))

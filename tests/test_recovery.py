@@ -1,0 +1,214 @@
+"""Workers that die or hang while requests run: real ones, on the bundled model."""
+
+import asyncio
+import itertools
+import os
+import signal
+import sys
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+from inference import (
+    Finished,
+    GenerationRequest,
+    InferenceError,
+    Message,
+    NotReady,
+    Pool,
+    ReasoningDelta,
+    Sampling,
+    TextDelta,
+    ToolCallDelta,
+    WorkerLost,
+)
+from tests import poisoned_worker
+from tests.poisoned_worker import DEADLY, DEADLY_LATER, STUCK
+
+QUESTIONS = (
+    "Tell me a story.",
+    "What is the capital of France?",
+    "My name is Ada. What is my name?",
+    "Count from one to ten.",
+)
+
+
+def chat(text: str, **kwargs) -> GenerationRequest:
+    kwargs = {"sampling": Sampling(temperature=0), "thinking": False, "max_tokens": 150} | kwargs
+    return GenerationRequest(id="test", messages=(Message("user", text),), **kwargs)
+
+
+def crowd(size: int) -> list[GenerationRequest]:
+    """Requests of many kinds, all with answers that are fixed."""
+    drawn = Sampling(temperature=0.9, top_p=0.9, seed=7, repeat_penalty=1.1, presence_penalty=0.5)
+    kinds = (
+        {"ignore_eos": True},
+        {"thinking": True},
+        {"sampling": drawn, "ignore_eos": True},
+        {"n": 2, "sampling": drawn},
+        {"stop": ("the end", "\n\n\n"), "ignore_eos": True},
+    )
+    pairs = zip(itertools.cycle(QUESTIONS), itertools.cycle(kinds), range(size), strict=False)
+    return [chat(f"{question} ({i})", **kind) for question, kind, i in pairs]
+
+
+async def answer(pool: Pool, request: GenerationRequest) -> tuple:
+    """Every choice's text, thoughts and end; or the code of the error."""
+    parts = {}
+    try:
+        async for event in pool.generate(request):
+            match event:
+                case TextDelta(index, text) | ReasoningDelta(index, text):
+                    key = (index, type(event).__name__)
+                    parts[key] = parts.get(key, "") + text
+                case ToolCallDelta(index, position, call):
+                    parts[index, position] = (call.name, call.arguments)
+                case Finished(index, reason, usage):
+                    assert (index, "end") not in parts
+                    parts[index, "end"] = (reason, usage.prompt_tokens, usage.completion_tokens)
+    except InferenceError as error:
+        return (error.code,)
+    assert sum(key[1] == "end" for key in parts) == request.n
+    return tuple(sorted(parts.items(), key=str))
+
+
+async def until(condition) -> None:
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+async def kill_when(pool: Pool, said: int) -> None:
+    """Kill the worker once it has drawn so many tokens."""
+    await until(lambda: pool.ready and pool.status().stats.completion_tokens >= said)
+    os.kill(pool.worker_pid, signal.SIGKILL)
+    await until(lambda: not pool.ready)
+
+
+@pytest.fixture
+def doom(tmp_path):
+    """As long as this file exists, no poisoned worker survives its first decode."""
+    return tmp_path / "doom"
+
+
+@pytest.fixture
+async def poisoned(deployment, doom):
+    """A pool whose worker certain words can kill, or keep busy."""
+    command = (sys.executable, "-m", poisoned_worker.__name__, str(doom))
+    pool = Pool(deployment, command=command, stall=1.0)
+    await pool.start()
+    await pool.until_ready()
+    yield pool
+    await pool.close()
+
+
+async def test_nobody_can_tell_that_the_worker_was_killed(pool):
+    requests = crowd(32)
+    undisturbed = await asyncio.gather(*(answer(pool, request) for request in requests))
+    drawn = pool.status().stats.completion_tokens
+    running = [asyncio.create_task(answer(pool, request)) for request in requests]
+    await kill_when(pool, drawn + 300)
+    await kill_when(pool, 500)
+    assert await asyncio.gather(*running) == undisturbed
+    assert pool.status().restarts == 2
+
+
+async def test_streams_go_on_in_the_unified_layout(deployment):
+    """There cells lie elsewhere after a restart, which moves logits a little: plain answers."""
+    engine = msgspec.structs.replace(deployment.engine, unified=True)
+    pool = Pool(replace(deployment, engine=engine))
+    await pool.start()
+    await pool.until_ready()
+    requests = [chat(question) for question in QUESTIONS]
+    undisturbed = await asyncio.gather(*(answer(pool, request) for request in requests))
+    drawn = pool.status().stats.completion_tokens
+    running = [asyncio.create_task(answer(pool, request)) for request in requests]
+    await kill_when(pool, drawn + 20)
+    assert await asyncio.gather(*running) == undisturbed
+    await pool.close()
+
+
+async def test_who_comes_while_there_is_no_worker_waits_for_the_next(pool):
+    undisturbed = await answer(pool, chat("Hello!"))
+    os.kill(pool.worker_pid, signal.SIGKILL)
+    await until(lambda: not pool.ready)
+    assert pool.status().state == "restarting"
+    assert await answer(pool, chat("Hello!")) == undisturbed
+
+
+async def test_who_hangs_up_while_there_is_no_worker_is_forgotten(pool):
+    events = pool.generate(chat("Tell me a story.", ignore_eos=True))
+    await anext(events)
+    os.kill(pool.worker_pid, signal.SIGKILL)
+    await until(lambda: not pool.ready)
+    await events.aclose()
+    await until(lambda: pool.ready)
+    assert await answer(pool, chat("Hello!", max_tokens=1))
+    assert (pool.status().stats.running, pool.status().stats.waiting) == (0, 0)
+
+
+@pytest.mark.parametrize("word", [DEADLY, DEADLY_LATER, STUCK])
+async def test_a_request_that_kills_its_worker_twice_is_given_up_alone(poisoned, word):
+    neighbours = crowd(6)
+    undisturbed = await asyncio.gather(*(answer(poisoned, request) for request in neighbours))
+    running = [asyncio.create_task(answer(poisoned, request)) for request in neighbours]
+    await asyncio.sleep(0)
+    culprit = asyncio.create_task(answer(poisoned, chat(word, ignore_eos=True)))
+    assert await culprit == ("request_quarantined",)
+    assert await asyncio.gather(*running) == undisturbed
+    assert poisoned.status().restarts == 2
+
+
+async def test_several_of_that_kind_take_nobody_with_them(poisoned):
+    good = chat("Tell me a story.", ignore_eos=True)
+    undisturbed = await answer(poisoned, good)
+    requests = [good, chat(DEADLY), good, chat(f"{DEADLY} too"), chat(STUCK), good]
+    answers = await asyncio.gather(*(answer(poisoned, request) for request in requests))
+    lost = ("request_quarantined",)
+    assert answers == [undisturbed, lost, undisturbed, lost, lost, undisturbed]
+
+
+async def test_a_worker_that_stands_still_is_replaced(poisoned):
+    request = chat("Tell me a story.", ignore_eos=True)
+    undisturbed = await answer(poisoned, request)
+    running = asyncio.create_task(answer(poisoned, request))
+    await until(lambda: poisoned.status().stats.running)
+    os.kill(poisoned.worker_pid, signal.SIGSTOP)
+    assert await running == undisturbed
+    assert poisoned.status().restarts == 1
+
+
+async def test_a_worker_that_rests_is_left_alone(poisoned):
+    os.kill(poisoned.worker_pid, signal.SIGSTOP)
+    await asyncio.sleep(1.5)  # longer than it may stand still when it owes something
+    os.kill(poisoned.worker_pid, signal.SIGCONT)
+    assert await answer(poisoned, chat("Hello!"))
+    assert poisoned.status().restarts == 0
+
+
+async def test_workers_that_keep_dying_are_told_of_and_not_waited_for(poisoned, doom, caplog):
+    waiting = poisoned.generate(chat("Tell me a story.", ignore_eos=True))
+    await anext(waiting)
+    doom.touch()
+    os.kill(poisoned.worker_pid, signal.SIGKILL)
+    with pytest.raises(WorkerLost, match="try again later"):
+        async for _ in waiting:
+            pass
+    with pytest.raises(NotReady, match=r"SIGSEGV at its first decode: .*build it again") as refusal:
+        await anext(poisoned.generate(chat("Hello!")))
+    assert refusal.value.retry_after > 1
+    assert "SIGSEGV at its first decode" in caplog.text
+    doom.unlink()
+    await until(lambda: poisoned.ready)
+    assert await answer(poisoned, chat("Hello!"))
+
+
+async def test_a_worker_that_never_gets_ready_says_of_what_it_died(deployment, doom):
+    doom.touch()
+    pool = Pool(deployment, command=(sys.executable, "-m", poisoned_worker.__name__, str(doom)))
+    await pool.start()
+    with pytest.raises(NotReady, match=r"SIGSEGV at its first decode: .*build it again"):
+        await pool.until_ready()
+    assert pool.status().state == "failed"
+    await pool.close()

@@ -1,0 +1,162 @@
+"""What the source never does: run data, trust a URL's host, compare a secret with ==, leave a
+field of a request without a bound."""
+
+import ast
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+from api.body import WireModel
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted([*(ROOT / "inference").rglob("*.py"), *(ROOT / "api").rglob("*.py")])
+
+# Modules that run what they read, and calls that run what they are given.
+MODULES = {"pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle", "diskcache", "imp"}
+CALLS = {
+    "eval",
+    "exec",
+    "yaml.load",
+    "yaml.unsafe_load",
+    "yaml.full_load",
+    "os.system",
+    "os.popen",
+    "torch.load",
+    "numpy.load",
+    "np.load",
+    "multiprocessing.Queue",
+    "mp.Queue",
+    "LlamaDiskCache",
+}
+# The URL of a request is made of its Host header.
+URLS = {"url", "base_url", "url_for"}
+REQUESTS = {"http", "request", "websocket", "connection", "conn"}
+SECRET = re.compile(r"secret|password|credential|bearer|api_?key|authorization|digest|hmac")
+
+# Fields that hold any JSON object; how deep and how long it is, api/body.py bounds.
+OBJECTS = {"parameters"}
+
+
+def offences(source: str) -> list[str]:
+    """What in `source` breaks the rules, a line each."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Import(names=names):
+                bad = {alias.name.split(".")[0] for alias in names} & MODULES
+            case ast.ImportFrom(module=str(module), names=names):
+                full = {f"{module}.{alias.name}" for alias in names}
+                bad = {module.split(".")[0]} & MODULES | full & CALLS
+            case ast.Call(func=function, keywords=keywords):
+                bad = {ast.unparse(function)} & CALLS
+                bad |= {"shell" for k in keywords if k.arg == "shell" and not _is_false(k.value)}
+            case ast.Attribute(value=ast.Name(id=name), attr=attribute) if name in REQUESTS:
+                bad = {attribute} & URLS
+            case ast.Compare(left=left, ops=ops, comparators=others):
+                equal = any(isinstance(op, ast.Eq | ast.NotEq) for op in ops)
+                bad = {name for side in (left, *others) for name in _secrets(side) if equal}
+            case _:
+                bad = set()
+        found += [f"line {node.lineno}: {name}" for name in sorted(bad)]
+    return found
+
+
+def _is_false(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is False
+
+
+def _secrets(side: ast.expr) -> set[str]:
+    names = {node.id for node in ast.walk(side) if isinstance(node, ast.Name)}
+    names |= {node.attr for node in ast.walk(side) if isinstance(node, ast.Attribute)}
+    return {name for name in names if SECRET.search(name.lower())}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_source_keeps_the_rules(path):
+    assert not offences(path.read_text())
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "import json, marshal as m",
+        "from shelve import open",
+        "from diskcache.core import Cache",
+        "from multiprocessing import Queue",
+        "eval('1')",
+        "exec(code)",
+        "yaml.load(text, Loader)",
+        "multiprocessing.Queue()",
+        "subprocess.run('ls', shell=True)",
+        "subprocess.run('ls', shell=wanted)",
+        "path = request.url.path",
+        "str(http.base_url)",
+        "if secret == shown: pass",
+        "ok = key.api_key != given",
+        "found = sha256(secret).hexdigest() == key.sha256",
+        "return_value = a < b == authorization",
+    ],
+)
+def test_the_rules_see_what_they_forbid(source):
+    assert offences(source)
+
+
+def request_models() -> list[type[WireModel]]:
+    for path in (ROOT / "api").rglob("*.py"):
+        importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    found, todo = [], [WireModel]
+    while todo:
+        todo += (below := todo.pop().__subclasses__())
+        found += [model for model in below if model.__module__.startswith("api.")]
+    return sorted(found, key=lambda model: model.__name__)
+
+
+def unbounded(schema: dict, name: str) -> list[str]:
+    """The places in a JSON schema, nested ones included, that take a value of any size."""
+    kind, free = schema.get("type"), False
+    if kind in ("integer", "number"):
+        free = not (
+            _any(schema, "minimum", "exclusiveMinimum")
+            and _any(schema, "maximum", "exclusiveMaximum")
+        )
+    elif kind == "string":
+        free = not _any(schema, "maxLength", "pattern", "enum", "const")
+    elif kind == "array":
+        free = "maxItems" not in schema
+    elif kind == "object" and not _any(schema, "properties", "maxProperties"):
+        free = name.rpartition(".")[2] not in OBJECTS
+    elif kind is None:
+        free = not _any(schema, "anyOf", "$ref", "enum", "const")
+    places = [name] if free else []
+    for inner in (*schema.get("anyOf", ()), *schema.get("prefixItems", ())):
+        places += unbounded(inner, name)
+    if isinstance(schema.get("items"), dict):
+        places += unbounded(schema["items"], name)
+    for field, inner in schema.get("properties", {}).items():
+        places += unbounded(inner, f"{name}.{field}")
+    return places
+
+
+def _any(schema: dict, *keys: str) -> bool:
+    return any(key in schema for key in keys)
+
+
+@pytest.mark.parametrize("model", request_models(), ids=lambda model: model.__name__)
+def test_every_field_of_a_request_says_how_large_it_may_be(model):
+    assert not unbounded(model.model_json_schema(), model.__name__)
+
+
+def test_fields_without_bounds_are_seen():
+    class Loose(WireModel):
+        a: int
+        b: float | None = None
+        c: str
+        d: list[bool]
+        e: dict[str, str]
+        f: tuple[tuple[int, str], ...]
+
+    fields = {place.split(".")[1] for place in unbounded(Loose.model_json_schema(), "Loose")}
+    assert fields == {"a", "b", "c", "d", "e", "f"}
