@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from api import errors, health, metrics, streams
+from api import document, errors, health, metrics, streams
 from api.guard import Guard
 from api.keys import KeyFile
 from api.openai import chat, completions, models
@@ -35,6 +35,8 @@ def create_app(pool: Pool, reach: Reach | None = None, keys: KeyFile | None = No
     app.state.archive = Archive()
     errors.install(app)
     app.add_middleware(Guard, reach=reach or Reach(), keys=keys)
-    for module in (health, metrics, models, chat, completions, streams):
-        app.include_router(module.router)
+    rooms = (health, metrics, models, chat, completions, streams)
+    for room in rooms:
+        app.include_router(room.router)
+    document.install(app, [operation for room in rooms for operation in room.OPERATIONS])
     return app

@@ -5,7 +5,7 @@ the client sent. Knows no route and no wire dialect beyond the error object itse
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final, TypedDict
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
@@ -25,6 +25,20 @@ from inference import (
 )
 
 MAX_MESSAGE, MAX_PARAM = 500, 100  # characters
+RETRIED: Final = (429, 503)  # the answer says when to come again
+
+
+class Problem(TypedDict):
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class ErrorBody(TypedDict):
+    """The error object of OpenAI's API reference."""
+
+    error: Problem
 
 
 class BodyTooLarge(InferenceError):
@@ -134,7 +148,7 @@ def status_of(error: InferenceError) -> int:
     return _STATUS.get(type(error), 500)
 
 
-def error_body(error: InferenceError) -> dict[str, Any]:
+def error_body(error: InferenceError) -> ErrorBody:
     """The error object of OpenAI's API reference, at most 4 KiB as JSON."""
     return _body(status_of(error), error.message, error.code, error.field)
 
@@ -144,7 +158,7 @@ def error_response(error: InferenceError) -> JSONResponse:
     headers = {}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    if status in (429, 503):
+    if status in RETRIED:
         headers["Retry-After"] = str(getattr(error, "retry_after", 1))
     if isinstance(error, Poisonous):
         headers["x-should-retry"] = "false"  # heeded by the clients of OpenAI and Anthropic
@@ -174,7 +188,7 @@ def install(app: FastAPI) -> None:
     app.exception_handler(Exception)(unforeseen)
 
 
-def _body(status: int, message: str, code: str, param: str | None) -> dict[str, Any]:
+def _body(status: int, message: str, code: str, param: str | None) -> ErrorBody:
     kind = "server_error" if status >= 500 else "invalid_request_error"
     if status == 429:
         kind = "rate_limit_error"

@@ -1,11 +1,38 @@
 """Whether the process lives and whether it can serve; neither needs a key or touches the model."""
 
+from typing import Final, NotRequired, TypedDict
+
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
+from api.document import JSON, TEXT, Operation
 from inference import Pool
 
 router = APIRouter()
+
+
+class Life(TypedDict):
+    status: str
+
+
+class Readiness(TypedDict):
+    status: str
+    detail: NotRequired[str]
+    model: NotRequired[str]
+
+
+_READ: Final = ("get", "head")
+
+OPERATIONS: Final = (
+    Operation("/", "One line: it runs", {200: {TEXT: str}}, methods=_READ),
+    Operation("/health", "The process lives", {200: {JSON: Life}}, methods=_READ),
+    Operation(
+        "/ready",
+        "Whether a request would be taken now; why not, for those who may know",
+        {200: {JSON: Readiness}, 503: {JSON: Readiness}},
+        methods=_READ,
+    ),
+)
 
 
 @router.api_route("/", methods=["GET", "HEAD"])
@@ -16,7 +43,7 @@ async def root() -> Response:
 @router.api_route("/health", methods=["GET", "HEAD"])
 async def health() -> Response:
     """200 as long as the process can answer at all: do not restart it."""
-    return JSONResponse({"status": "ok"})
+    return JSONResponse(Life(status="ok"))
 
 
 @router.api_route("/ready", methods=["GET", "HEAD"])
@@ -24,7 +51,7 @@ async def ready(http: Request) -> Response:
     """200 if a request would be taken now, else 503; who has no key learns no reason."""
     pool: Pool = http.app.state.pool
     now = pool.status()
-    body: dict[str, str] = {"status": now.state}
+    body = Readiness(status=now.state)
     if http.state.trusted:
-        body |= {"detail": now.detail, "model": now.name}
+        body |= Readiness(status=now.state, detail=now.detail, model=now.name)
     return JSONResponse(body, 200 if pool.ready else 503)

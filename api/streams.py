@@ -1,12 +1,27 @@
 """`/v1/streams/{id}`: streams that were asked for as resumable, for who lost the connection."""
 
+from typing import Any, Final
+
 from fastapi import APIRouter, Request, Response
 
+from api.document import EVENTS, Operation
 from api.errors import error_response
 from api.streaming import event_number, recorded, replay
 from inference import InferenceError
 
 router = APIRouter()
+
+OPERATIONS: Final = (
+    Operation(
+        "/v1/streams/{id}",
+        "The rest of a resumable stream, as the endpoint that began it writes it",
+        {200: {EVENTS: Any}},
+        (400, 404, 410),
+        headers=("Last-Event-ID",),
+        queries=("starting_after",),
+    ),
+    Operation("/v1/streams/{id}", "End a stream", {204: {}}, (404,), methods=("delete",)),
+)
 
 
 @router.get("/v1/streams/{id}")

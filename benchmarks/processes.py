@@ -52,10 +52,6 @@ class Running:
         )
 
     @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    @property
     def worker(self) -> int:
         """The process id of Onebox's worker. Raises BenchmarkError if there is none."""
         for child in psutil.Process(self.pid).children():

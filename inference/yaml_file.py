@@ -20,7 +20,7 @@ def read_yaml(path: Path) -> Any:
     environment variable that is not set.
     """
     try:
-        data = _UniqueKeyLoader(path.read_text("utf-8")).get_single_data()
+        return _expanded(_UniqueKeyLoader(path.read_text("utf-8")).get_single_data())
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -30,8 +30,10 @@ def read_yaml(path: Path) -> Any:
         raise ConfigError(f"{path}, line {line}: {error.problem}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {str(error).splitlines()[0]}") from error
-    try:
-        return _expanded(data)
+    except ValueError as error:
+        raise ConfigError(f"{path} holds a number or a date that cannot be: {error}") from error
+    except RecursionError:
+        raise ConfigError(f"{path} is nested too deeply, or refers to itself") from None
     except KeyError as error:
         raise ConfigError(
             f"{path}: the environment variable {error.args[0]} is not set; "

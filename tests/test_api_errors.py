@@ -23,14 +23,10 @@ from inference import (
     UnknownModel,
     WorkerLost,
 )
+from tests.bodies import BODIES, CHAT, COMPLETIONS, WRONG
 from tests.fake_pool import FakePool, post_head, serving
 
 JSON_TYPE = {"Content-Type": "application/json"}
-CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
-BODIES = {
-    CHAT: {"messages": [{"role": "user", "content": "Hi"}]},
-    COMPLETIONS: {"prompt": "Hi"},
-}
 MODELS = {CHAT: chat.ChatBody, COMPLETIONS: completions.CompletionBody}
 HUGE = 2**70
 
@@ -63,69 +59,6 @@ def bounds_of(schema):
 NUMERIC = [
     pytest.param(path, name, bad_numbers(bounds_of(schema)), id=f"{path} {name}")
     for path, name, schema in numeric_fields()
-]
-WRONG = [
-    (CHAT, "messages", None),
-    (CHAT, "messages", []),
-    (CHAT, "messages", "Hi"),
-    (CHAT, "messages.0.role", [{"role": "king", "content": "Hi"}]),
-    (CHAT, "messages.0.role", [{"content": "Hi"}]),
-    (CHAT, "messages.0.content", [{"role": "user", "content": 5}]),
-    (CHAT, "messages.0.content", [{"role": "user", "content": [{"type": "image_url"}]}]),
-    (CHAT, "messages.0.content", [{"role": "user", "content": [{"type": "text", "text": 1}]}]),
-    (CHAT, "messages.0.tool_calls", [{"role": "assistant", "tool_calls": "x"}]),
-    (CHAT, "messages.0.tool_calls.0.function", [{"role": "assistant", "tool_calls": [{}]}]),
-    (CHAT, "messages", [{"role": "user", "content": "Hi"}] * 2049),
-    (CHAT, "tools", {}),
-    (CHAT, "tools.0.type", [{"type": "web_search", "function": {"name": "f"}}]),
-    (CHAT, "tools.0.function.name", [{"function": {"name": "two words"}}]),
-    (CHAT, "tool_choice", "required"),
-    (CHAT, "tool_choice", {"type": "function", "function": {"name": "f"}}),
-    (CHAT, "response_format", {"type": "json_object"}),
-    (CHAT, "logprobs", True),
-    (CHAT, "top_logprobs", 3),
-    (CHAT, "functions", [{"name": "f"}]),
-    (CHAT, "audio", {"voice": "x"}),
-    (CHAT, "modalities", ["audio"]),
-    (CHAT, "guided_json", {"type": "object"}),
-    (CHAT, "reasoning_effort", 3),
-    (CHAT, "enable_thinking", "perhaps"),
-    (CHAT, "max_completion_tokens", 0),
-    (CHAT, "chat_template_kwargs", {"messages": "x"}),
-    (CHAT, "chat_template_kwargs", {"self": "x"}),
-    (CHAT, "chat_template_kwargs", {"deep": {}}),
-    (CHAT, "chat_template_kwargs", {str(i): i for i in range(17)}),
-    (CHAT, "model", 5),
-    (CHAT, "model", "m" * 257),
-    (CHAT, "stream", "yes"),
-    (CHAT, "stream_options", True),
-    (CHAT, "stream_options.include_usage", {"include_usage": 1}),
-    (CHAT, "max_tokens", 0),
-    (CHAT, "stop", 5),
-    (CHAT, "stop.0", [5]),
-    (CHAT, "stop.0", ["s" * 257]),
-    (CHAT, "stop", ["s"] * 17),
-    (CHAT, "logit_bias", []),
-    (CHAT, "logit_bias", {"word": 1}),
-    (CHAT, "logit_bias", {"-1": 1}),
-    (CHAT, "logit_bias", {str(2**31): 1}),
-    (CHAT, "logit_bias", {"1": 101}),
-    (CHAT, "logit_bias", {"1": True}),
-    (CHAT, "logit_bias", {str(i): 1 for i in range(301)}),
-    (COMPLETIONS, "prompt", None),
-    (COMPLETIONS, "prompt", ""),
-    (COMPLETIONS, "prompt", []),
-    (COMPLETIONS, "prompt", ["Hi", ""]),
-    (COMPLETIONS, "prompt", ["Hi", 5]),
-    (COMPLETIONS, "prompt", [True]),
-    (COMPLETIONS, "prompt", [-1]),
-    (COMPLETIONS, "prompt", [2**31]),
-    (COMPLETIONS, "prompt", [[1], []]),
-    (COMPLETIONS, "prompt", ["Hi"] * 33),
-    (COMPLETIONS, "echo", True),
-    (COMPLETIONS, "logprobs", 0),
-    (COMPLETIONS, "suffix", "end"),
-    (COMPLETIONS, "best_of", 2),
 ]
 BROKEN = [
     b"",

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from inference.config import Config, load_config
 from inference.model import Bundled, HubFile, LocalFile
@@ -66,30 +68,33 @@ def keys(data: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
         yield from keys(value, (*above, key))
 
 
-def with_key(data: dict[str, Any], path: tuple[str, ...], name: str) -> dict[str, Any]:
-    """`data` with the key at `path` renamed."""
+def with_keys(data: dict[str, Any], path: tuple[str, ...], names: set[str]) -> dict[str, Any]:
+    """`data` with all of `names` in place of the key at `path`."""
     key, *below = path
-    if not below:
-        return {name if other == key else other: value for other, value in data.items()}
-    return data | {key: with_key(data[key], tuple(below), name)}
+    if below:
+        return data | {key: with_keys(data[key], tuple(below), names)}
+    others = {other: value for other, value in data.items() if other != key}
+    return others | dict.fromkeys(names, data[key])
 
 
 def typos(word: str) -> set[str]:
     swapped = {word[:i] + word[i + 1] + word[i] + word[i + 2 :] for i in range(len(word) - 1)}
     doubled = {word[:i] + word[i] + word[i:] for i in range(len(word))}
-    return (swapped | doubled) - {word}
+    dropped = {word[:i] + word[i + 1 :] for i in range(len(word))}
+    replaced = {word[:i] + "x" + word[i + 1 :] for i in range(len(word))}
+    return (swapped | doubled | dropped | replaced) - {word}
 
 
 @pytest.mark.parametrize("path", list(keys(yaml.safe_load(EVERY_KEY))), ids=".".join)
 def test_every_typo_of_every_key_is_refused_with_the_right_key(
     tmp_path: Path, path: tuple[str, ...]
 ) -> None:
-    data = yaml.safe_load(EVERY_KEY)
+    data = with_keys(yaml.safe_load(EVERY_KEY), path, typos(path[-1]))
+    lines = mistakes(tmp_path, yaml.safe_dump(data))
+    nearest = path[-1].rstrip("kp")  # to_pk may be top_k or top_p
     for typo in typos(path[-1]):
         where = ".".join((*path[:-1], typo))
-        nearest = path[-1].rstrip("kp")  # to_pk may be top_k or top_p
         start = f": {where} is not a key; did you mean {nearest}"
-        lines = mistakes(tmp_path, yaml.safe_dump(with_key(data, path, typo)))
         assert any(line.startswith(start) for line in lines)
 
 
@@ -240,6 +245,35 @@ def test_the_example_of_the_documentation_is_valid(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def shipped() -> Config:
     return load_config()
+
+
+KEYS = st.sampled_from(sorted({path[-1] for path in keys(yaml.safe_load(EVERY_KEY))}))
+VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9) | st.dates()
+FILES = st.recursive(
+    VALUES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS | VALUES, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=50)
+@given(FILES.map(yaml.safe_dump) | st.text(max_size=60))
+@example("models: {a: &a [*a]}")
+@example("&a [" * 50 + "]" * 50)
+@example("? [a]\n: b")
+@example("models: !!python/object/apply:os.system ['true']")
+@example("server: {port: " + "9" * 5000 + "}")
+@example("- 2001-99-99")
+@example("[" * 500)
+def test_any_file_is_a_configuration_or_told_in_sentences(
+    tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_text(text, "utf-8", newline="")
+    try:
+        assert load_config(path).find()
+    except ConfigError as error:
+        assert error.message.startswith(str(path))
 
 
 @pytest.mark.parametrize("name", [None, "", "default", "qwen3-demo", "Qwen3-Demo:latest"])

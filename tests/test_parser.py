@@ -1,6 +1,10 @@
 """The stream parser: channels do not depend on how the text was cut."""
 
+from itertools import accumulate, cycle, pairwise, takewhile
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from inference.parser import Call, Piece, Reasoning, StreamParser, Text
 
@@ -57,6 +61,38 @@ def test_every_way_to_cut_a_text_in_three_gives_the_same_channels(text, expected
 @pytest.mark.parametrize(("text", "expected"), SAMPLES)
 def test_one_character_at_a_time_gives_the_same_channels(text, expected):
     assert parse(list(text)) == expected
+
+
+FRAGMENTS = st.sampled_from(
+    [
+        *(
+            "<think>",
+            "</think>",
+            "<tool_call>",
+            "</tool_call>",
+            CALL,
+            "<",
+            "</t",
+            "think>",
+            "\n",
+            " ",
+        ),
+        *("a", "ß\U0001f600", '{"name": "f", "arguments": {}}', '{"name"', "null", "[" * 9, "\0"),
+    ]
+)
+
+
+LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=5)
+
+
+@given(st.lists(FRAGMENTS, max_size=12), LENGTHS, st.booleans(), st.booleans())
+def test_any_way_to_cut_any_text_gives_the_same_channels(fragments, lengths, thinking, tools):
+    text = "".join(fragments)
+    edges = accumulate(cycle(lengths), initial=0)
+    parts = [text[a:b] for a, b in takewhile(lambda edge: edge[0] < len(text), pairwise(edges))]
+    whole = parse([text], thinking=thinking, tools=tools)
+    assert parse(parts, thinking=thinking, tools=tools) == whole
+    assert tools or not any(isinstance(piece, Call) for piece in whole)
 
 
 def test_a_prompt_that_opened_the_think_block_starts_in_reasoning():

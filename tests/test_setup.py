@@ -349,13 +349,17 @@ def _applies(requirement: Requirement, extras: set[str]) -> bool:
     return marker is None or any(marker.evaluate({"extra": extra}) for extra in extras)
 
 
+FUZZING = ("contract", "generated")  # is for those who have the tests
+
+
 @pytest.mark.parametrize(
     "package, extra", [("inference", ""), ("api", ""), ("benchmarks", "bench")]
 )
 def test_what_is_imported_is_declared(package: str, extra: str) -> None:
-    declared = {canonicalize_name(name) for name in project()[""] + project()[extra]}
     modules = packages_distributions()
     for path in ROOT.glob(f"{package}/**/*.py"):
+        needed = "dev" if path.stem in FUZZING else extra
+        declared = {canonicalize_name(name) for name in project()[""] + project()[needed]}
         for module in _imported(path) - sys.stdlib_module_names - OURS:
             names = {canonicalize_name(name) for name in modules[module]}
             assert names & declared, f"{path} imports {module}"

@@ -36,7 +36,7 @@ REQUESTS = {"http", "request", "websocket", "connection", "conn"}
 SECRET = re.compile(r"secret|password|credential|bearer|api_?key|authorization|digest|hmac")
 
 # Fields that hold any JSON object; how deep and how long it is, api/body.py bounds.
-OBJECTS = {"parameters", "chat_template_kwargs"}
+OBJECTS = {"parameters"}
 
 
 def offences(source: str) -> list[str]:
@@ -126,7 +126,7 @@ def unbounded(schema: dict, name: str) -> list[str]:
         free = not _any(schema, "maxLength", "pattern", "enum", "const")
     elif kind == "array":
         free = "maxItems" not in schema
-    elif kind == "object" and "properties" not in schema:
+    elif kind == "object" and not _any(schema, "properties", "maxProperties"):
         free = name.rpartition(".")[2] not in OBJECTS
     elif kind is None:
         free = not _any(schema, "anyOf", "$ref", "enum", "const")

@@ -6,9 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from inference.intake import Intake
+from inference.sequence import SamplingParams
 from inference.template import ChatTemplate
-from inference.types import BadModelFile, BadRequest, Message, Tool
+from inference.types import BadModelFile, BadRequest, Message, Tool, ToolCall
+from inference.wire import Chat, Submit
 from tests import template_attacks
 
 CONTROLS = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
@@ -77,6 +82,53 @@ def test_control_tokens_in_tools_are_only_text():
 def test_the_marker_that_keeps_texts_apart_cannot_be_smuggled_in():
     segments = template().render(user("<\ufdd0|im_end|>"), (), {}).segments
     assert "".join(s.text for s in segments).count("<\ufffd|im_end|>") == 1
+
+
+def prompt_of(intake: Intake, text: str) -> list[int]:
+    """The tokens of a conversation that says `text` wherever a client may say something."""
+    messages = (
+        Message("system", text),
+        Message("user", text),
+        Message("assistant", text, text, (ToolCall(text, text, text),)),
+        Message("tool", text),
+    )
+    tools = (Tool("f", text, {text: text}),)
+    chat = Chat(messages, tools, {"enable_thinking": False, "custom": text})
+    submit = Submit(
+        id=1,
+        prompt=chat,
+        sampling=SamplingParams(),
+        max_tokens=1,
+        min_tokens=0,
+        ignore_eos=False,
+        priority=0,
+        deadline=None,
+        salt="",
+        tenant="",
+        speculate=True,
+        stop=(),
+        n=1,
+    )
+    [sequence], _ = intake.sequences(submit)
+    return sequence.tokens
+
+
+def test_no_text_adds_a_control_token_of_the_real_model(llama):
+    intake = Intake(llama)
+    controls = {llama.tokenize(text, special=True)[0] for text in llama.control_texts}
+    scraps = ["<", "|", "<|", "|>", "im_end|>", "\ufdd0", "\n", "system", "a", "é", "\0", "{{ x }}"]
+    pieces = st.sampled_from([*llama.control_texts, *scraps])
+
+    def controls_in(text: str) -> list[int]:
+        return [token for token in prompt_of(intake, text) if token in controls]
+
+    @settings(max_examples=50)
+    @given(st.lists(pieces, max_size=5).map("".join))
+    def check(text: str) -> None:
+        assert controls_in(text) == controls_in("a")
+
+    assert controls_in("a")
+    check()
 
 
 def test_tools_are_written_as_transformers_writes_them():

@@ -4,15 +4,15 @@ Both directions are pure. Shapes follow OpenAI's API reference; `reasoning_conte
 name) and `reasoning` (vLLM's) carry the same text, `timings` is llama.cpp's addition.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, Literal
+from functools import partial
+from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
 import msgspec
 from fastapi import APIRouter, Request, Response
 from msgspec import UNSET, UnsetType
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from api.body import Text, WireModel, Word
 from api.openai.common import (
@@ -23,9 +23,12 @@ from api.openai.common import (
     Limit,
     Timings,
     Usage,
+    generation,
     read,
+    schema,
     unlimited,
 )
+from api.openai.fields import Arguments, Content, Role, TemplateKwargs
 from api.streaming import Call, answer
 from inference import (
     Finished,
@@ -53,9 +56,6 @@ REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
     "add_generation_prompt": (True,),
 }
 MAX_CALLS: Final = 128
-_ROLES: Final[Mapping[str, str]] = {"developer": "system", "function": "tool"}
-_TEXT_PARTS: Final = ("text", "input_text", "output_text")
-_RESERVED: Final = frozenset({"self", "messages", "tools", "add_generation_prompt"})
 
 router = APIRouter()
 
@@ -65,51 +65,9 @@ async def create(http: Request) -> Response:
     return await answer(http, "chat", understand)
 
 
-def _role(role: Any) -> Any:
-    return _ROLES.get(role.lower(), role.lower()) if isinstance(role, str) else role
-
-
-def _text(content: Any) -> Any:
-    """Content as one text; parts of it are lines."""
-    if not isinstance(content, list):
-        return "" if content is None else content
-    return "\n".join(_part(part) for part in content)
-
-
-def _part(part: Any) -> str:
-    if isinstance(part, dict) and part.get("type") in _TEXT_PARTS:
-        part = part.get("text")
-    if not isinstance(part, str):
-        raise ValueError("Only text parts are supported, no images, audio or files")
-    return part
-
-
-def _arguments(arguments: Any) -> Any:
-    """Arguments as JSON text; some clients send the object itself."""
-    if isinstance(arguments, dict):
-        return json.dumps(arguments, ensure_ascii=False)
-    return arguments or "{}"
-
-
-def _template_kwargs(kwargs: Any) -> Any:
-    if not isinstance(kwargs, dict) or len(kwargs) > 16:
-        raise ValueError("Input should be an object of at most 16 entries")
-    if not all(isinstance(value, str | int | float | None) for value in kwargs.values()):
-        raise ValueError("Every value should be a text, a number or a boolean")
-    thinking = kwargs.get("enable_thinking")
-    if isinstance(thinking, str) and thinking.lower() not in SPELLED:
-        raise ValueError("enable_thinking should be a boolean")
-    if _RESERVED & kwargs.keys():
-        raise ValueError(f"Keys should not be any of {', '.join(sorted(_RESERVED))}")
-    return kwargs
-
-
-TemplateKwargs = Annotated[dict[str, Any], BeforeValidator(_template_kwargs)]
-
-
 class FunctionCallBody(WireModel):
     name: Word
-    arguments: Annotated[Text, BeforeValidator(_arguments)] = "{}"
+    arguments: Arguments = "{}"
 
 
 class ToolCallBody(WireModel):
@@ -118,8 +76,8 @@ class ToolCallBody(WireModel):
 
 
 class MessageBody(WireModel):
-    role: Annotated[Literal["system", "user", "assistant", "tool"], BeforeValidator(_role)]
-    content: Annotated[Text, BeforeValidator(_text)] = ""
+    role: Role
+    content: Content = ""
     reasoning_content: Text | None = None
     reasoning: Text | None = None
     tool_calls: list[ToolCallBody] | None = Field(None, max_length=MAX_CALLS)
@@ -221,14 +179,17 @@ class Choice(msgspec.Struct):
     finish_reason: FinishReason
 
 
-class Reply(msgspec.Struct):
+AnyChoice = TypeVar("AnyChoice", ChunkChoice, Choice)
+
+
+class Reply(msgspec.Struct, Generic[AnyChoice]):
     """A chunk of a stream, or with `Choice`s the whole answer."""
 
     id: str
     object: str
     created: int
     model: str
-    choices: list[ChunkChoice] | list[Choice]
+    choices: list[AnyChoice]
     system_fingerprint: str = FINGERPRINT
     usage: Usage | UnsetType = UNSET
     timings: Timings | UnsetType = UNSET
@@ -309,10 +270,21 @@ class Encoder:
     def _chunk(self, index: int, delta: Delta) -> bytes:
         return msgspec.json.encode(self._reply([ChunkChoice(index, delta)]))
 
-    def _reply(self, choices: list[ChunkChoice] | list[Choice]) -> Reply:
+    def _reply(self, choices: list[AnyChoice]) -> Reply[AnyChoice]:
         head = self._head
         return Reply(head.id, "chat.completion.chunk", head.created, head.model, choices)
 
 
 def _call_out(call: ToolCall, position: int | UnsetType = UNSET) -> ToolCallOut:
     return ToolCallOut(call.id, FunctionOut(call.name, call.arguments or "{}"), position)
+
+
+OPERATIONS: Final = (
+    generation(
+        "/v1/chat/completions",
+        "A conversation continued by the model",
+        partial(schema, ChatBody, REFUSED),
+        Reply[Choice],
+        Reply[ChunkChoice],
+    ),
+)

@@ -12,10 +12,12 @@ from typing import Annotated, Any, Final, TypeVar
 from uuid import uuid4
 
 import msgspec
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic.json_schema import GenerateJsonSchema
 
 from api import __version__
 from api.body import WireModel, Word, validate
+from api.document import COMPONENTS, EVENTS, JSON, Operation, Schema, Takes
 from inference import BadRequest, Finished, Sampling
 
 FINGERPRINT: Final = f"onebox-{__version__}"
@@ -66,7 +68,7 @@ def _biases(biases: Any) -> tuple[tuple[int, float], ...]:
     if not isinstance(biases, dict) or len(biases) > MAX_BIASES:
         raise ValueError(f"Input should be an object of at most {MAX_BIASES} token ids")
     for token, bias in biases.items():
-        if not (token.isascii() and token.isdecimal() and len(token) < 11 and int(token) <= INT32):
+        if not (token.isascii() and token.isdecimal() and len(token) < 10):
             raise ValueError("Every key should be a token id")
         if type(bias) not in (int, float) or not -100 <= bias <= 100:
             raise ValueError("Every bias should be a number from -100 to 100")
@@ -75,16 +77,29 @@ def _biases(biases: Any) -> tuple[tuple[int, float], ...]:
 
 TokenId = Annotated[int, Field(ge=0, le=INT32)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
-Biases = Annotated[
-    tuple[tuple[TokenId, Bias], ...], Field(max_length=MAX_BIASES), BeforeValidator(_biases)
+Limit = Annotated[
+    int, Field(ge=-1, le=INT32, json_schema_extra={"not": {"const": 0}}), AfterValidator(_not_zero)
 ]
-Limit = Annotated[int, Field(ge=-1, le=INT32), AfterValidator(_not_zero)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Repetition = Annotated[float, Field(ge=0.01, le=10)]
+_STOP: Final = {"type": "string", "maxLength": 256}
 Stops = Annotated[
     tuple[Annotated[str, Field(max_length=256)], ...],
     Field(max_length=16),
     BeforeValidator(_stop_strings),
+    WithJsonSchema({"anyOf": [_STOP, {"type": "array", "items": _STOP, "maxItems": 16}]}),
+]
+Biases = Annotated[
+    tuple[tuple[int, float], ...],
+    BeforeValidator(_biases),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "propertyNames": {"pattern": "^[0-9]{1,9}$"},
+            "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100},
+            "maxProperties": MAX_BIASES,
+        }
+    ),
 ]
 
 
@@ -167,6 +182,37 @@ def read(model: type[Body], raw: Mapping[str, Any], refused: Mapping[str, tuple[
         if field in said and said[field] not in neutral:
             raise BadRequest(f"{field} with this value is not supported yet; leave it out.", field)
     return validate(model, said)
+
+
+def generation(path: str, summary: str, takes: Takes, whole: Any, chunk: Any) -> Operation:
+    """A generation endpoint: `whole` is its answer, `chunk` an event of its stream."""
+    return Operation(
+        path,
+        summary,
+        {200: {JSON: whole, EVENTS: chunk}},
+        (400, 404, 410, 413, 429, 500, 503, 504),
+        takes,
+        methods=("post",),
+        headers=("X-Resumable", "Last-Event-ID"),
+    )
+
+
+def schema(model: type[GenerationBody], refused: Mapping[str, tuple[Any, ...]]) -> Schema:
+    """The JSON schema of what `read` takes."""
+    found = model.model_json_schema(ref_template=COMPONENTS + "{model}", schema_generator=_Untitled)
+    fields = found["properties"]
+    for field in fields.keys() & _BOOLEANS:
+        fields[field] = {"anyOf": [fields[field], {"enum": ["true", "false"]}]}
+    for field, neutral in {**REFUSED, **refused}.items():
+        fields[field] = {"enum": list(neutral)}
+    for field in fields.keys() - found["required"]:
+        fields[field] = {"anyOf": [fields[field], {"type": "null"}]}
+    return found
+
+
+class _Untitled(GenerateJsonSchema):
+    def field_title_should_be_set(self, _: Any) -> bool:
+        return False
 
 
 def unlimited(limit: int | None) -> int | None:

@@ -5,12 +5,13 @@ j of prompt i has index i * n + j, as in OpenAI's API reference.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any, Final
 
 import msgspec
 from fastapi import APIRouter, Request, Response
 from msgspec import UNSET, UnsetType
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from api.body import MAX_BODY, Text
 from api.openai.common import (
@@ -21,7 +22,9 @@ from api.openai.common import (
     Timings,
     TokenId,
     Usage,
+    generation,
     read,
+    schema,
     unlimited,
 )
 from api.streaming import Call, answer
@@ -41,6 +44,18 @@ REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
 }
 MAX_PROMPTS: Final = 32
 Prompt = Text | Annotated[tuple[TokenId, ...], Field(max_length=MAX_BODY)]
+
+_TOKEN: Final = {"type": "integer", "minimum": 0, "maximum": INT32}
+_ONE_PROMPT: Final = (
+    {"type": "string", "minLength": 1, "maxLength": MAX_BODY},
+    {"type": "array", "items": _TOKEN, "minItems": 1, "maxItems": MAX_BODY},
+)
+_SEVERAL_PROMPTS: Final = {
+    "type": "array",
+    "items": {"anyOf": _ONE_PROMPT},
+    "minItems": 1,
+    "maxItems": MAX_PROMPTS,
+}
 
 router = APIRouter()
 
@@ -67,7 +82,12 @@ def _is_tokens(value: Any) -> bool:
 
 
 class CompletionBody(GenerationBody):
-    prompt: Annotated[tuple[Prompt, ...], Field(max_length=MAX_PROMPTS), BeforeValidator(_prompts)]
+    prompt: Annotated[
+        tuple[Prompt, ...],
+        Field(max_length=MAX_PROMPTS),
+        BeforeValidator(_prompts),
+        WithJsonSchema({"anyOf": [*_ONE_PROMPT, _SEVERAL_PROMPTS]}),
+    ]
 
 
 def understand(raw: dict[str, Any], served: str) -> Call:
@@ -91,18 +111,18 @@ def to_requests(body: CompletionBody, id: str) -> tuple[GenerationRequest, ...]:
     )
 
 
-class Choice(msgspec.Struct):
+class TextChoice(msgspec.Struct):
     index: int
     text: str
     finish_reason: FinishReason | None = None
     logprobs: None = None
 
 
-class Reply(msgspec.Struct):
+class TextReply(msgspec.Struct):
     id: str
     created: int
     model: str
-    choices: list[Choice]
+    choices: list[TextChoice]
     object: str = "text_completion"
     system_fingerprint: str = FINGERPRINT
     usage: Usage | UnsetType = UNSET
@@ -121,10 +141,10 @@ class Encoder:
     def encode(self, event: GenerationEvent) -> list[bytes]:
         match event:
             case TextDelta(index, text) | ReasoningDelta(index, text):
-                return [msgspec.json.encode(self._reply([Choice(index, text)]))]
+                return [msgspec.json.encode(self._reply([TextChoice(index, text)]))]
             case Finished(index, reason):
                 self._ends.append(event)
-                reply = self._reply([Choice(index, "", reason)])
+                reply = self._reply([TextChoice(index, "", reason)])
                 reply.timings = Timings.of(event)
                 return [msgspec.json.encode(reply)]
         return []
@@ -143,11 +163,22 @@ class Encoder:
             if isinstance(event, TextDelta | ReasoningDelta):
                 texts[event.index].append(event.text)
         reply = self._reply(
-            [Choice(e.index, "".join(t), e.reason) for e, t in zip(ends, texts, strict=True)]
+            [TextChoice(e.index, "".join(t), e.reason) for e, t in zip(ends, texts, strict=True)]
         )
         reply.usage = Usage.of(ends, self._n)
         reply.timings = Timings.of(ends[0])
         return msgspec.json.encode(reply)
 
-    def _reply(self, choices: list[Choice]) -> Reply:
-        return Reply(self._head.id, self._head.created, self._head.model, choices)
+    def _reply(self, choices: list[TextChoice]) -> TextReply:
+        return TextReply(self._head.id, self._head.created, self._head.model, choices)
+
+
+OPERATIONS: Final = (
+    generation(
+        "/v1/completions",
+        "Prompts continued, without a template",
+        partial(schema, CompletionBody, REFUSED),
+        TextReply,
+        TextReply,
+    ),
+)

@@ -1,0 +1,93 @@
+"""Whether an answer keeps what the server's own OpenAPI document says, and is no fault of its own.
+
+A fault is an answer of 500 or more, unless the server means it: it takes no requests now (503 with
+Retry-After), or the request's own time has passed (504).
+"""
+
+import json
+import re
+from functools import partial
+from typing import Any, Final
+
+import jsonschema_rs
+
+from benchmarks.exchange import Reply
+
+MAX_ERROR: Final = 4096  # bytes
+_FAULTS: Final = ("internal_error", "numerical_error", "worker_lost")
+_LEAK: Final = re.compile(rb"0x[0-9a-f]{6,}|Traceback|/site-packages/|\.py\b")
+_ERROR: Final = {"$ref": "#/components/schemas/ErrorBody"}
+
+Schema = dict[str, Any]
+
+
+class Contract:
+    """The answers that an OpenAPI `document` allows."""
+
+    def __init__(self, document: Schema) -> None:
+        self.document = document
+        self._compiled: dict[int, jsonschema_rs.Validator] = {}  # by id of a part of it
+
+    def body(self, path: str) -> Schema:
+        """The schema of the body that `path` takes."""
+        content = self.document["paths"][path]["post"]["requestBody"]["content"]
+        schema: Schema = content["application/json"]["schema"]
+        return schema
+
+    def allows(self, path: str, body: Any) -> bool:
+        """Whether `path` takes such a body."""
+        return self._validator(self.body(path)).is_valid(body)
+
+    def breach(self, reply: Reply, path: str = "") -> str:
+        """What is wrong with a reply, in a few words that many replies share; empty if nothing.
+
+        Without a `path` it may be any error, also one that no route has made.
+        """
+        if reply.status >= 500 and not _meant(reply):
+            return f"status {reply.status}"
+        if reply.status >= 400 and len(reply.body) > MAX_ERROR:
+            return "an error of more than 4 KiB"
+        if reply.status >= 400 and _LEAK.search(reply.body):
+            return "an error that tells of the inside"
+        return self._of_route(reply, path) if path else self._of_none(reply)
+
+    def _of_route(self, reply: Reply, path: str) -> str:
+        operation = self.document["paths"][path]["post"]
+        answer = operation["responses"].get(str(reply.status))
+        if answer is None:
+            return f"status {reply.status} is not in the document"
+        media = answer["content"].get(reply.media)
+        if media is None:
+            return f"{reply.media or 'no content type'} is not in the document"
+        if reply.media == "text/event-stream":
+            return self._of_stream(reply.body, media["x-event-data"])
+        return self._json(reply.body, media["schema"])
+
+    def _of_none(self, reply: Reply) -> str:
+        is_error = reply.status >= 400 and reply.media == "application/json" and reply.body
+        return self._json(reply.body, _ERROR) if is_error else ""
+
+    def _of_stream(self, body: bytes, schema: Schema) -> str:
+        events = [part[6:] for part in body.split(b"\n\n") if part.startswith(b"data: ")]
+        if not events or events.pop() != b"[DONE]":
+            return "a stream without an end"
+        if any(b'"code":"%b"' % code.encode() in event for event in events for code in _FAULTS):
+            return "a stream that broke"
+        return next(filter(None, map(partial(self._json, schema=schema), events)), "")
+
+    def _json(self, body: bytes, schema: Schema) -> str:
+        try:
+            valid = self._validator(schema).is_valid(json.loads(body))
+        except ValueError:
+            return "a body that is no JSON"
+        return "" if valid else "a body that is not as its schema says"
+
+    def _validator(self, schema: Schema) -> jsonschema_rs.Validator:
+        if id(schema) not in self._compiled:
+            whole = schema | {"components": self.document["components"]}
+            self._compiled[id(schema)] = jsonschema_rs.validator_for(whole)
+        return self._compiled[id(schema)]
+
+
+def _meant(reply: Reply) -> bool:
+    return reply.status == 504 or (reply.status == 503 and "retry-after" in reply.headers)
