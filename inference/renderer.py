@@ -20,6 +20,7 @@ MEMORY = 512 << 20  # bytes, beside what Python itself needs
 _SECONDS = 2.0  # of computing
 _SECONDS_PER_MIB = 2.0  # more: 4 MiB of control tokens take 2
 _PATIENCE = 5.0  # times as long may pass on a busy box
+_LONGEST_START = 30.0  # seconds, for the process
 _LENGTH = struct.Struct("<I")
 
 
@@ -79,7 +80,7 @@ class Renderer(contextlib.AbstractContextManager["Renderer"]):
     def use(self, source: Source) -> None:
         """Compile a template. Raises BadModelFile."""
         self._source = source
-        answer = self._ask(source)
+        answer = self._ask(source, _LONGEST_START)
         if isinstance(answer, Refused):
             raise BadModelFile(f"The model cannot be used: {answer.message}.")
         self._compiled = isinstance(answer, Compiled)
@@ -108,10 +109,12 @@ class Renderer(contextlib.AbstractContextManager["Renderer"]):
             "messages",
         )
 
-    def _ask(self, question: Source | Conversation) -> Compiled | Rendered | Refused | None:
-        """The answer; None, and a new process, where there is none."""
+    def _ask(
+        self, question: Source | Conversation, more: float = 0
+    ) -> Compiled | Rendered | Refused | None:
+        """The answer; None, and a new process, where there is none. `more` seconds may pass."""
         body = msgspec.msgpack.encode(question)
-        self._socket.settimeout(_PATIENCE * seconds_for(body, self._seconds))
+        self._socket.settimeout(more + _PATIENCE * seconds_for(body, self._seconds))
         try:
             send(self._socket, body)
             answer = receive(self._socket, room_for(body))
