@@ -4,6 +4,7 @@ Other clients would refuse to send what is sent here. Knows no route and does no
 """
 
 import asyncio
+import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import h11
 
 _QUIET: Final = 0.2  # seconds of silence after which an unfinished request ends
 _CHUNK: Final = 1 << 16
+_INTERIM: Final = re.compile(rb"\AHTTP/1\.1 100 .*?\r\n\r\n", re.DOTALL)  # an answer may follow
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ async def exchange(host: str, port: int, shot: Shot, patience: float) -> Exchang
     except OSError as error:
         return Exchange((), time.perf_counter() - began, f"no connection: {error.strerror}")
     try:
-        replies = parse(answer, head=shot.pieces[0].startswith(b"HEAD "))
+        replies = parse(answer, head=b"".join(shot.pieces).startswith(b"HEAD "))
     except h11.RemoteProtocolError as error:
         return Exchange((), time.perf_counter() - began, f"no HTTP: {error}")
     trouble = (
@@ -108,7 +110,7 @@ async def _read(reader: asyncio.StreamReader, quiet: float | None) -> bytes:
 def parse(answer: bytes, *, head: bool = False) -> list[Reply]:
     """The replies in `answer`, the first perhaps to a HEAD. Raises h11.RemoteProtocolError."""
     replies: list[Reply] = []
-    while answer:
+    while answer := _INTERIM.sub(b"", answer):
         reply, rest = _first(answer, head and not replies)
         if head and rest and not rest.startswith(b"HTTP/"):  # not understood as a HEAD
             reply, rest = _first(answer, False)
@@ -132,8 +134,6 @@ def _first(answer: bytes, head: bool) -> tuple[Reply, bytes]:
                 reply = event
             case h11.Data():
                 body += event.data
-            case h11.InformationalResponse():
-                pass
             case _:
                 raise h11.RemoteProtocolError(f"the answer ends early, in {event}")
     assert reply

@@ -13,8 +13,10 @@ from fastapi.routing import iter_route_contexts
 from hypothesis import HealthCheck, given, settings
 from schemathesis.checks import not_a_server_error
 
+from api import keys
 from api.app import create_app
 from api.body import parse_object
+from api.guard import PUBLIC
 from api.openai import chat, completions
 from benchmarks.body_mutants import CHAT, COMPLETIONS, Mutants
 from benchmarks.contract import Contract
@@ -146,6 +148,27 @@ async def test_every_answer_is_as_it_says(contract, path):
                 reply = Reply(answer.status_code, dict(answer.headers), answer.content)
                 assert contract.breach(reply, path) == ""
     assert len(pool.requests) == len(SCRIPTS) * len(asks)
+
+
+REFUSED = [
+    ({"Host": "other.example"}, 421),
+    ({"Origin": "https://other.example"}, 403),
+    ({"Authorization": "Bearer wrong"}, 401),
+]
+
+
+@pytest.mark.parametrize(("headers", "status"), REFUSED)
+async def test_what_the_guard_refuses_is_in_it(document, tmp_path, headers, status):
+    keys.add(tmp_path / "keys.json", "alice")
+    routes = [(path, *what) for path, item in document["paths"].items() for what in item.items()]
+    async with (
+        serving(FakePool(), keys=keys.KeyFile(tmp_path / "keys.json")) as url,
+        httpx.AsyncClient(base_url=url, headers=headers) as client,
+    ):
+        for path, method, operation in routes:
+            answer = await client.request(method, path, json={})
+            assert str(answer.status_code) in operation["responses"]
+            assert answer.status_code == status or path in PUBLIC
 
 
 @pytest.mark.parametrize("state", ["ready", "restarting"])

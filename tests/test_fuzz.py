@@ -114,6 +114,7 @@ def test_a_server_that_changed_or_lost_its_worker_does_not_pass():
     assert not Verdict(Tally(), restarts=0, same=False, seconds=1).passed
 
 
+INTERIM = b"HTTP/1.1 100 \r\nA: b\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 
@@ -121,13 +122,15 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
     ("answer", "trouble"),
     [
         (OK, ""),
+        (INTERIM + OK, ""),
+        (INTERIM, "0 answers to one request"),
         (OK * 2, "2 answers to one request"),
         (b"", "0 answers to one request"),
         (OK[:-1], "no HTTP: peer closed connection without sending complete message body"),
         (b"garbage\r\n\r\n", "no HTTP: illegal status line"),
         (None, "hang"),
     ],
-    ids=["one", "two", "none", "half", "garbage", "silence"],
+    ids=["one", "at last one", "none at last", "two", "none", "half", "garbage", "silence"],
 )
 async def test_what_is_no_answer_is_told(answer, trouble):
     ended = asyncio.Event()
