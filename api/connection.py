@@ -24,23 +24,16 @@ from typing import Any, Final, Literal
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from api.errors import (
-    BadHttp,
-    HeaderTooLarge,
-    TooManyConnections,
-    TooSlow,
-    error_response,
-)
+from api.errors import BadHttp, HeaderTooLarge, TooManyConnections, TooSlow, error_response
 from inference import InferenceError, ShuttingDown
 
 MAX_HEADER: Final = 16 << 10  # bytes, of the request line and all fields
 MAX_FIELDS: Final = 100
 _MOST_FILES: Final = 16_384  # descriptors that are asked of the system
 _OTHER_FILES: Final = 64  # descriptors that are no connections: workers, the log, a database
-_SPREAD: Final = 10  # a time is up to a tenth longer than its limit
+_SPREAD: Final = 20  # a time is up to a twentieth longer than its limit
 _LOOKS: Final = 20  # at a reader that does not read, until it has run out of time
-
-_AT_ONCE: Final = struct.pack("ii", 1, 0)  # how long to linger
+_AT_ONCE: Final = struct.pack("ii", 1, 0)  # how long a closed socket lingers
 
 _Owed = Literal["nothing", "request", "header", "body"]
 _log = logging.getLogger(__name__)
@@ -144,8 +137,7 @@ class Connection(H11Protocol):
         self._wait_for_client()
 
     def shutdown(self) -> None:
-        """Called when the server ends: nothing further is read, an answer that is written may be
-        completed."""
+        """Called when the server ends: what is being written may be completed, no more."""
         if self.conn.their_state is h11.SEND_BODY:
             self._refuse(ShuttingDown("The server is shutting down."))
         elif self.cycle is None or self.cycle.response_complete:
@@ -224,7 +216,7 @@ class Connection(H11Protocol):
             self._stall.cancel()
 
     def _watch_reader(self, unread: int, since: float) -> None:
-        """Look again soon whether any of the `unread` bytes was taken `since` then."""
+        """Look again soon whether some of the bytes are taken that are `unread` `since` then."""
         pause = self._limits.stall / _LOOKS
         self._stall = self.loop.call_later(pause, self._look_at_reader, unread, since)
 
