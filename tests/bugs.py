@@ -88,6 +88,7 @@ BUGS = (
         SCHEDULER,
         "        self._cache.release(seq)\n        seq.computed = 0\n",
         "        self._cache.release(seq)\n",
+        "tests/test_kv_cache.py",
     ),
     Bug(
         "an answer is a token too long",
