@@ -263,8 +263,8 @@ BUGS = (
     Bug(
         "who came while there was no worker is not handed over",
         REPLICA,
-        "                self._route(report, life)\n                self._hand_over()\n",
-        "                self._route(report, life)\n",
+        "            self._route(report, life)\n            self._hand_over()\n",
+        "            self._route(report, life)\n",
     ),
     Bug(
         "the worker is not told of a hang-up",
