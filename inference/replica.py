@@ -197,16 +197,21 @@ class Replica:
     async def _attend(self, life: _Life) -> None:
         """Pass on a worker's reports until it is gone."""
         life.worker.writer.write(frame(Load(self._config)))
+        while (report := await self._next(life)) is not None:
+            self._route(report, life)
+            self._hand_over()
+        if life.stage == "serving":
+            self._become("restarting", "the model's worker has died")
+
+    async def _next(self, life: _Life) -> Report | None:
+        """What a worker says; None when it is gone. One that cannot be understood is ended."""
         try:
-            while (report := await receive(life.worker.reader)) is not None:
-                self._route(report, life)
-                self._hand_over()
+            return await receive(life.worker.reader)
         except ValueError as error:
             life.refusal = f"the model's worker was killed: {error}"
             _log.error("The model's worker was killed: %s", error)
             life.worker.kill()
-        if life.stage == "serving":
-            self._become("restarting", "the model's worker has died")
+            return None
 
     async def _watch(self, life: _Life) -> None:
         """Kill a worker that has hung."""

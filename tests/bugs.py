@@ -88,6 +88,7 @@ BUGS = (
         SCHEDULER,
         "        self._cache.release(seq)\n        seq.computed = 0\n",
         "        self._cache.release(seq)\n",
+        "tests/test_kv_cache.py",
     ),
     Bug(
         "an answer is a token too long",
@@ -262,8 +263,8 @@ BUGS = (
     Bug(
         "who came while there was no worker is not handed over",
         REPLICA,
-        "                self._route(report, life)\n                self._hand_over()\n",
-        "                self._route(report, life)\n",
+        "            self._route(report, life)\n            self._hand_over()\n",
+        "            self._route(report, life)\n",
     ),
     Bug(
         "the worker is not told of a hang-up",

@@ -203,6 +203,8 @@ class SimWorker:
         self._audience.attends(plan)
         computed = [chunk.seq for chunk in plan.chunks]
         assert not {seq.id for seq in computed} & self._cancelled, "nobody waits for this"
+        live = self.scheduler.running + self.scheduler.waiting
+        assert computed or not live, "somebody waits, and nothing is done"
         self.touched |= set(map(_number, computed))
         worker.announce(self.wire.channel, plan, self.scheduler)
         plan = self.engine.draft(plan)

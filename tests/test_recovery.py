@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 
 import msgspec
+import psutil
 import pytest
 
 from inference import (
@@ -127,6 +128,35 @@ async def test_streams_go_on_in_the_unified_layout(deployment):
     await kill_when(pool, drawn + 20)
     assert await asyncio.gather(*running) == undisturbed
     await pool.close()
+
+
+async def test_a_fault_of_the_servers_own_costs_a_worker_and_no_request(pool, monkeypatch, caplog):
+    requests = crowd(4)
+    undisturbed = await asyncio.gather(*(answer(pool, request) for request in requests))
+    drawn = pool.status().stats.completion_tokens
+    route, worker = pool._replica._route, psutil.Process(pool.worker_pid)
+
+    def fault(report, life):
+        if pool.status().stats.completion_tokens > drawn + 50:
+            monkeypatch.undo()
+            raise RuntimeError("a fault of ours")
+        route(report, life)
+
+    running = [asyncio.create_task(answer(pool, request)) for request in requests]
+    monkeypatch.setattr(pool._replica, "_route", fault)
+    assert await asyncio.gather(*running) == undisturbed
+    assert pool.status().restarts == 1 and not worker.is_running()
+    assert "a fault of ours" in caplog.text
+
+
+async def test_a_worker_that_cannot_be_understood_is_replaced(pool):
+    request = chat("Tell me a story.", ignore_eos=True)
+    undisturbed = await answer(pool, request)
+    running = asyncio.create_task(answer(pool, request))
+    await until(lambda: pool.status().stats.running)
+    pool._replica._life.worker.reader.feed_data(b"\xff\xff\xff\xff" * 2)
+    assert await running == undisturbed
+    assert pool.status().restarts == 1
 
 
 async def test_who_comes_while_there_is_no_worker_waits_for_the_next(pool):

@@ -23,7 +23,7 @@ def test_every_request_gets_its_answer_once_whatever_befalls_the_workers(first):
     assert not broken
 
 
-@pytest.mark.parametrize("seed", [3, 61, 142])
+@pytest.mark.parametrize("seed", [3, 61, 213])
 def test_a_seed_is_the_same_run_each_time(seed):
     first, again = simulate(seed), simulate(seed)
     assert len(first.lines) > 50
