@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.intake import Intake
+from inference.renderer import Renderer
 from inference.sequence import SamplingParams
 from inference.template import ChatTemplate
 from inference.types import BadModelFile, BadRequest, Message, Tool, ToolCall
@@ -114,7 +115,11 @@ def prompt_of(intake: Intake, text: str) -> list[int]:
 
 
 def test_no_text_adds_a_control_token_of_the_real_model(llama):
-    intake = Intake(llama)
+    with Renderer() as renderer:
+        _no_text_adds_a_control_token(llama, Intake(llama, renderer))
+
+
+def _no_text_adds_a_control_token(llama, intake):
     controls = {llama.tokenize(text, special=True)[0] for text in llama.control_texts}
     scraps = ["<", "|", "<|", "|>", "im_end|>", "\ufdd0", "\n", "system", "a", "é", "\0", "{{ x }}"]
     pieces = st.sampled_from([*llama.control_texts, *scraps])
