@@ -67,6 +67,7 @@ def test_a_request_goes_on_where_it_was_and_its_time_runs_on():
         priority=0,
         deadline=30.0,
         salt="mine",
+        tenant="",
         speculate=True,
         stop=(),
         n=3,
