@@ -95,7 +95,12 @@ def test_every_typo_of_every_key_is_refused_with_the_right_key(
 
 def test_every_key_arrives(tmp_path: Path) -> None:
     config = load(tmp_path, EVERY_KEY)
-    assert config.server.model_dump() == {"host": "0.0.0.0", "port": 80, "queue": 1, "drain_seconds": 9}
+    assert config.server.model_dump() == {
+        "host": "0.0.0.0",
+        "port": 80,
+        "queue": 1,
+        "drain_seconds": 9,
+    }
     model = config.find("one")
     assert model.source == HubFile("one", "org/one", "one-Q8_0.gguf", "v2", "0a" * 32)
     assert (model.context, model.slots, model.kv_type) == (4096, 4, "q8_0")
