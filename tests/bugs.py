@@ -138,7 +138,7 @@ BUGS = (
         CACHE,
         " and slot not in self._to_be_copied()",
         "",
-        "tests/test_scheduler.py -k comes_and_goes",
+        "tests/test_kv_cache.py",
     ),
     Bug(
         "the unified cache is overfilled",

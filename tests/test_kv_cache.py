@@ -194,3 +194,19 @@ def test_an_answer_alone_is_not_saved():
         scheduler.add([make_sequence(1, prompt, 20)])
         finish(scheduler, engine)
     assert not engine.host
+
+
+def test_what_is_to_be_copied_is_not_overwritten_before():
+    scheduler, engine = machine(3, "streams", host=1000)
+    scheduler.add([make_sequence(0, [9] * 40, 1)])
+    finish(scheduler, engine)
+    talks = [make_sequence(n, [n] * 60, n, ignore_eos=True) for n in (1, 2, 3)]
+    scheduler.add(talks)
+    finish(scheduler, engine)
+    assert engine.host  # [9] * 40 had to leave
+    copied = make_sequence(4, [2] * 10 + [8] * 5, 1)
+    restored = make_sequence(5, [9] * 40 + [7] * 30, 1)
+    scheduler.add([copied, restored])
+    finish(scheduler, engine)
+    assert copied.cached == 10
+    assert restored.tokens == expected([9] * 40 + [7] * 30, 1)
