@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.intake import Intake
+from inference.renderer import Renderer
 from inference.sequence import SamplingParams
 from inference.template import ChatTemplate
 from inference.types import BadModelFile, BadRequest, Message, Tool, ToolCall
@@ -114,21 +115,25 @@ def prompt_of(intake: Intake, text: str) -> list[int]:
 
 
 def test_no_text_adds_a_control_token_of_the_real_model(llama):
-    intake = Intake(llama)
     controls = {llama.tokenize(text, special=True)[0] for text in llama.control_texts}
     scraps = ["<", "|", "<|", "|>", "im_end|>", "\ufdd0", "\n", "system", "a", "é", "\0", "{{ x }}"]
     pieces = st.sampled_from([*llama.control_texts, *scraps])
 
-    def controls_in(text: str) -> list[int]:
-        return [token for token in prompt_of(intake, text) if token in controls]
+    with Renderer() as renderer:
+        intake = Intake(llama, renderer)
 
-    @settings(max_examples=50)
-    @given(st.lists(pieces, max_size=5).map("".join))
-    def check(text: str) -> None:
-        assert controls_in(text) == controls_in("a")
+        def controls_in(text: str) -> list[int]:
+            return [token for token in prompt_of(intake, text) if token in controls]
 
-    assert controls_in("a")
-    check()
+        plain = controls_in("a")
+        assert plain
+
+        @settings(max_examples=50)
+        @given(st.lists(pieces, max_size=5).map("".join))
+        def check(text: str) -> None:
+            assert controls_in(text) == plain
+
+        check()
 
 
 def test_tools_are_written_as_transformers_writes_them():
