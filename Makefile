@@ -10,7 +10,7 @@ SETUP = $(PYTHON) -m setup --cuda "$(CUDA)"
 BIN = .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev serve test test-0.6b lint bench soak train clean
+.PHONY: help install dev serve test test-0.6b lint audit bench soak train clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9.-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | while IFS=: read -r target text; \
@@ -36,6 +36,11 @@ lint: dev ## Check style (ruff) and types (mypy, strict)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+audit: ## Look the pinned packages up in the database of known vulnerabilities (needs the network)
+	@$(PYTHON) -m venv build/audit
+	@build/audit/bin/python -m pip install --quiet pip-audit==2.10.1
+	@build/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
 bench: ## Measure running servers, options of onebox bench in ARGS (by default: the one of make serve)
 	@$(SETUP) --extra bench

@@ -143,6 +143,9 @@ def serve(  # noqa: PLR0913 - typer wants one parameter per option
     config_file: ConfigFile = None,
 ) -> None:
     """Serve a model over an OpenAI-compatible API."""
+    # Before and after the server listens to signals itself: to be told to stop is no failure.
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, lambda *_: sys.exit(0))
     config = load_config(config_file)
     host = host or config.server.host
     with bind(host, config.server.port if port is None else port) as listener:
@@ -286,9 +289,6 @@ def _admission(
 
 async def _serve(pool: Pool, server: Server, listener: socket.socket, greeting: str) -> None:
     """Serve until a signal ends it. Raises `NotReady` if the model cannot be loaded."""
-    # Before and after the server listens to signals itself: to be told to stop is no failure.
-    for stop in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(stop, lambda *_: sys.exit(0))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await pool.until_ready()

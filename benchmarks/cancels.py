@@ -44,7 +44,15 @@ _QUESTIONS: Final = (
     "Count from one to ten.",
     "My name is Ada. What is my name?",
 )
-_SERVE: Final = (sys.executable, "-c", "from api.cli import app; app()", "serve", "qwen3-demo")
+_SERVE: Final = (sys.executable, "-c", "from api.cli import app; app()", "serve", "demo")
+_MODELS: Final = """
+models:
+  demo:
+    bundled: qwen3-demo
+    aliases: [default]
+    thinking: false
+    host_cache_mib: 8 # full after the warm-up: what grows after that is lost
+"""
 
 
 def main(
@@ -56,9 +64,11 @@ def main(
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     options = ("--port", str(port), "--slots", str(_SLOTS), "--context", str(1024 * _SLOTS))
-    with TemporaryDirectory() as logs:
-        log = Path(logs) / "server.log"
-        with running("onebox", [*_SERVE, *options], log) as server:
+    with TemporaryDirectory() as folder:
+        log, models = Path(folder) / "server.log", Path(folder) / "models.yaml"
+        models.write_text(_MODELS)
+        command = [*_SERVE, *options, "--config", str(models)]
+        with running("onebox", command, log) as server:
             server.until_answers(f"{url}/ready")
             crowd = Crowd(url, random.Random(seed), clients)
             lines = asyncio.run(_measure(server, crowd, count))

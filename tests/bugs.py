@@ -84,10 +84,10 @@ BUGS = (
         "tests/test_kv_cache.py",
     ),
     Bug(
-        "who is preempted believes its cells are there",
+        "the oldest is preempted",
         SCHEDULER,
-        "        self._cache.release(seq)\n        seq.computed = 0\n",
-        "        self._cache.release(seq)\n",
+        "(seq.priority, -seq.arrived)",
+        "(seq.priority, seq.arrived)",
         "tests/test_kv_cache.py",
     ),
     Bug(

@@ -14,6 +14,7 @@ from inference.cost_model import CostModel
 from inference.intake import Intake
 from inference.kv_cache import KvCache, StreamCache, UnifiedCache
 from inference.launch import End
+from inference.renderer import Renderer
 from inference.scheduler import Scheduler
 from inference.sequence import Progress, Sequence, StepPlan
 from inference.types import ModelInfo
@@ -67,7 +68,8 @@ class SimWorker:
         context, slots = config.request_context, config.slots
         self._info = ModelInfo("simulated", "fake", context, slots, VOCABULARY, 0, 0)
         self._intake = Intake(
-            SimpleNamespace(chat_template="", n_vocab=VOCABULARY, pieces=PIECES, info=self._info)
+            SimpleNamespace(chat_template="", n_vocab=VOCABULARY, pieces=PIECES, info=self._info),
+            Renderer(),  # with nothing to render
         )
 
     # The process.

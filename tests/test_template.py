@@ -115,25 +115,25 @@ def prompt_of(intake: Intake, text: str) -> list[int]:
 
 
 def test_no_text_adds_a_control_token_of_the_real_model(llama):
+    with Renderer() as renderer:
+        _no_text_adds_a_control_token(llama, Intake(llama, renderer))
+
+
+def _no_text_adds_a_control_token(llama, intake):
     controls = {llama.tokenize(text, special=True)[0] for text in llama.control_texts}
     scraps = ["<", "|", "<|", "|>", "im_end|>", "\ufdd0", "\n", "system", "a", "é", "\0", "{{ x }}"]
     pieces = st.sampled_from([*llama.control_texts, *scraps])
 
-    with Renderer() as renderer:
-        intake = Intake(llama, renderer)
+    def controls_in(text: str) -> list[int]:
+        return [token for token in prompt_of(intake, text) if token in controls]
 
-        def controls_in(text: str) -> list[int]:
-            return [token for token in prompt_of(intake, text) if token in controls]
+    @settings(max_examples=50)
+    @given(st.lists(pieces, max_size=5).map("".join))
+    def check(text: str) -> None:
+        assert controls_in(text) == controls_in("a")
 
-        plain = controls_in("a")
-        assert plain
-
-        @settings(max_examples=50)
-        @given(st.lists(pieces, max_size=5).map("".join))
-        def check(text: str) -> None:
-            assert controls_in(text) == plain
-
-        check()
+    assert controls_in("a")
+    check()
 
 
 def test_tools_are_written_as_transformers_writes_them():

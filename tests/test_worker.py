@@ -4,6 +4,7 @@ import time
 from types import SimpleNamespace
 
 from inference.intake import Intake
+from inference.renderer import Renderer
 from inference.sequence import Chunk, Progress, SamplingParams, Sequence, StepPlan
 from inference.types import DeadlineExceeded
 from inference.wire import Begin, Delta, Rejected, Said, Step, Submit, Tokens
@@ -73,7 +74,7 @@ def test_a_request_goes_on_where_it_was_and_its_time_runs_on():
         said=(Said([7, 8], 2.0), Said([3], 1.0, True), Said()),
     )
     before = time.monotonic()
-    (first, last), _ = Intake(model).sequences(submit)
+    (first, last), _ = Intake(model, Renderer()).sequences(submit)
     assert (first.tokens, first.prompt_len, first.limit) == ([1, 2, 7, 8], 2, 11)
     assert (last.tokens, last.index, last.sampling.seed) == ([1, 2], 2, 7)
     assert first.salt == last.salt == "mine"
