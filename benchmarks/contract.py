@@ -68,7 +68,7 @@ class Contract:
         return self._json(reply.body, _ERROR) if is_error else ""
 
     def _of_stream(self, body: bytes, schema: Schema) -> str:
-        events = [part[6:] for part in body.split(b"\n\n") if part.startswith(b"data: ")]
+        events = [line[6:] for line in body.split(b"\n") if line.startswith(b"data: ")]
         if not events or events.pop() != b"[DONE]":
             return "a stream without an end"
         if any(b'"code":"%b"' % code.encode() in event for event in events for code in _FAULTS):

@@ -65,7 +65,7 @@ def modest(body: Any, rng: random.Random) -> Any:
     wishes = [limit for limit in limits.values() if limit is not None]
     if wishes and not any(_is_many(wish) for wish in wishes):
         return body
-    return body | {"max_tokens": _FEW, "max_completion_tokens": None, "n": body.get("n") and 1}
+    return body | {"max_tokens": _FEW, "max_completion_tokens": None}
 
 
 def _is_many(wish: Any) -> bool:
