@@ -204,11 +204,8 @@ def test_the_server_outlives_its_worker(url, client):
     os.kill(worker, signal.SIGKILL)
     wait_for(url, 503)
     assert httpx.get(f"{url}/health").status_code == 200
-    with pytest.raises(openai.APIStatusError) as error:
-        ask(client, "Hello!")
-    assert error.value.status_code == 503
+    assert ask(client, "Hello!").choices[0].message.content  # it waits for the next one
     wait_for(url, 200)
-    assert ask(client, "Hello!").choices[0].message.content
     assert metric(url, "onebox_worker_restarts_total") == 1
 
 
