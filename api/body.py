@@ -7,6 +7,7 @@ the input of a rejected field. Knows no field of any dialect.
 import json
 import math
 import re
+from collections.abc import Callable
 from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import Request
@@ -37,13 +38,14 @@ Text = Annotated[str, Field(max_length=MAX_BODY)]
 Word = Annotated[str, Field(max_length=256)]
 
 
-async def read_object(http: Request) -> dict[str, Any]:
-    """The JSON object in a request's body, see `parse_object`.
+async def read_object(http: Request, hold: Callable[[int], None]) -> dict[str, Any]:
+    """The JSON object in a request's body, see `parse_object`; `hold` is told of bytes that are
+    kept, and may raise.
 
     Raises `BodyTooLarge` over 4 MiB, without keeping the rest or waiting for its end, and
     `ClientGone` if the client hangs up meanwhile.
     """
-    return parse_object(await _read(http))
+    return parse_object(await _read(http, hold))
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
@@ -72,7 +74,7 @@ def validate(model: type[Model], body: dict[str, Any]) -> Model:
         raise BadRequest(f"{field}: {message}.", field) from None
 
 
-async def _read(http: Request) -> bytes:
+async def _read(http: Request, hold: Callable[[int], None]) -> bytes:
     declared = http.headers.get("content-length", "0")
     body, size = bytearray(), int(declared) if declared.isdecimal() else 0
     try:
@@ -83,6 +85,7 @@ async def _read(http: Request) -> bytes:
                 if size > MAX_DRAINED:
                     break
                 if size <= MAX_BODY:
+                    hold(len(chunk))
                     body += chunk
     except ClientDisconnect:
         raise ClientGone("The client hung up while sending its request.") from None

@@ -8,14 +8,15 @@ from time import perf_counter
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from api.document import TEXT, Operation
-from inference import Finished, GenerationEvent, Pool, Started
+from inference import Finished, GenerationEvent, Overloaded, Pool, Started
 
+MAX_HELD: Final = 256 << 20  # bytes
 _TOKEN_BUCKETS: Final = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 2.5)
 _FIRST_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _WHOLE_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -37,6 +38,12 @@ class Metrics:
     def __init__(self, pool: Pool) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(_PoolCollector(pool))
+        self.held = 0
+        Gauge(
+            "onebox_request_bytes",
+            "Bytes of the requests in progress",
+            registry=self.registry,
+        ).set_function(lambda: self.held)
         self.first_token = self._histogram(
             "time_to_first_token", "From request to first token", _FIRST_BUCKETS
         )
@@ -56,13 +63,22 @@ class Metrics:
 
 
 class Meter:
-    """The record of one request, from now on: `saw` for every event, `end` once."""
+    """The record of one request, from now on: `hold` for the bytes it keeps here, `saw` for every
+    event, `end` once."""
 
     def __init__(self, metrics: Metrics, endpoint: str) -> None:
         self._metrics = metrics
         self._endpoint = endpoint
         self._began = perf_counter()
         self._last: dict[int, float] = {}
+        self._held = 0
+
+    def hold(self, size: int) -> None:
+        """Raises Overloaded where all requests together keep too much."""
+        self._held += size
+        self._metrics.held += size
+        if self._metrics.held > MAX_HELD:
+            raise Overloaded("The requests in progress are too large; please try again later.")
 
     def saw(self, event: GenerationEvent) -> None:
         if isinstance(event, Started | Finished):
@@ -75,6 +91,7 @@ class Meter:
         self._last[event.index] = now
 
     def end(self, status: int) -> None:
+        self._metrics.held -= self._held
         self._metrics.outcomes.labels(self._endpoint, str(status)).inc()
         if status == 200:
             self._metrics.whole.observe(perf_counter() - self._began)

@@ -73,11 +73,10 @@ async def answer(
     pool: Pool = http.app.state.pool
     meter = Meter(http.app.state.metrics, endpoint)
     try:
-        body = await read_object(http)
         if last := http.headers.get("last-event-id"):
             id, _, number = last.rpartition(":")
             return replay(http, id, event_number(number))
-        call = understand(body, pool.status().name)
+        call = understand(await read_object(http, meter.hold), pool.status().name)
         requests = _owned(call.requests, http.state.tenant)
         return await _reply(http, _generate(pool, requests), call, meter)
     except InferenceError as error:

@@ -118,3 +118,19 @@ def test_a_token_never_waits_for_the_acknowledgement_of_the_one_before():
         connection, _ = listener.accept()
         with connection:
             assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+async def test_bodies_in_progress_have_a_bound_together(monkeypatch):
+    body = BODY | {"user": "x" * 1000}
+    monkeypatch.setattr("api.metrics.MAX_HELD", 1500)
+    pool = FakePool([Started(7), asyncio.Event()])
+    async with serving(pool) as url, httpx.AsyncClient(base_url=url) as client:
+        stream = asyncio.create_task(client.post(CHAT, json=body | {"stream": True}))
+        await asyncio.wait_for(pool.waiting.wait(), 10)
+        assert (await client.post(CHAT, json=body)).status_code == 429
+        assert (await metrics_of(client))[("onebox_request_bytes",)] > 1000
+        stream.cancel()
+        await asyncio.wait_for(pool.cancelled.wait(), 10)
+        for _ in range(3):
+            assert (await client.post(CHAT, json=body)).status_code == 200
+        assert (await metrics_of(client))[("onebox_request_bytes",)] == 0
