@@ -184,6 +184,7 @@ BUGS = (
         JOURNAL,
         "        if not self.stuck:\n",
         "        if True:\n",
+        "tests/test_journal.py",
     ),
     Bug(
         "a choice that has ended is computed again",
@@ -202,20 +203,21 @@ BUGS = (
         JOURNAL,
         "elif entry is self._on_trial and not entry.blame:",
         "elif False:",
+        "tests/test_journal.py",
     ),
     Bug(
         "a suspect that hangs up is waited for",
         JOURNAL,
         "        if entry is self._on_trial:\n            self._on_trial = None\n\n    def crash",
         "\n    def crash",
-        f"tests/test_journal.py {SIMULATION}",
+        "tests/test_journal.py",
     ),
     Bug(
         "neighbours are given up for the guilty one",
         JOURNAL,
         "if alone and entry.blame >= GIVEN_UP",
         "if entry.blame >= GIVEN_UP",
-        f"tests/test_journal.py {SIMULATION}",
+        "tests/test_journal.py",
     ),
     Bug(
         "suspects are not tried alone",
