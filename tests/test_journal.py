@@ -20,6 +20,7 @@ def submit(id: int, n: int = 1) -> Submit:
         priority=0,
         deadline=None,
         salt="",
+        tenant="",
         speculate=True,
         stop=(),
         n=n,
