@@ -133,8 +133,8 @@ def _response(
 
 
 def _media(media: str, schema: Schema) -> Schema:
-    """OpenAPI 3.1 has no schema for an event: a stream is a text, and ours says what is in it."""
+    """OpenAPI 3.1 has no schema for the events of a stream; ours says what is in each."""
     if media != EVENTS:
         return {"schema": schema}
     events = {"anyOf": [schema, {"$ref": f"{COMPONENTS}{ErrorBody.__name__}"}]}
-    return {"schema": {"type": "string"}, "x-event-data": events}
+    return {"x-event-data": events}

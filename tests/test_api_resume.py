@@ -9,7 +9,7 @@ import pytest
 
 from api.errors import StreamGone, UnknownStream
 from api.tape import Archive
-from inference import Overloaded, Started, TextDelta
+from inference import Overloaded, Pool, Started, TextDelta
 from tests.fake_pool import FakePool, end, serving
 
 CHAT = "/v1/chat/completions"
@@ -45,9 +45,10 @@ async def cut(client, method, url, size=None, **kwargs) -> list[tuple[str, str]]
     return parsed(text[:size])
 
 
-async def test_a_stream_cut_fifty_times_is_whole(pool):
-    rng = random.Random(1)
+async def test_a_stream_cut_fifty_times_is_whole(deployment):
+    rng, pool = random.Random(1), Pool(deployment)
     async with serving(pool) as url, httpx.AsyncClient(base_url=url, timeout=60) as client:
+        await pool.until_ready()
         events = await cut(client, "POST", CHAT, 700, json=RESUMABLE | LONG)
         cuts = 1
         while events[-1][1] != "[DONE]":
