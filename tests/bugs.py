@@ -352,6 +352,7 @@ BUGS = (
         WORKER,
         "            self._interrupt(False)\n",
         "",
+        "tests/test_worker.py",
     ),
     Bug(
         "a prompt that is all there is no suspect",

@@ -24,6 +24,7 @@ from tests.scenario import HANG, PIECES, SEEDS, Ask, Engine, Fate, Scenario
 from tests.sim_wire import TICK, Wire
 
 SLOWEST_INTAKE = 0.004  # seconds for a request
+SLOWEST_HANG_UP = 0.2  # seconds until a worker that computes has heard of it
 SLOWEST_LOAD = 1.0  # seconds
 SLOWEST_END = 0.05  # seconds from the last frame to the end of the process
 
@@ -34,13 +35,20 @@ class Died(Exception):
 
 
 class SimWorker:
-    """`ended` is a task that lasts as long as the process would. `touched` and `unread` are the
-    requests of which it has computed something, and those that it was sent and did not answer."""
+    """`ended` is a task that lasts as long as the process would. `left` tells when clients hung
+    up. `touched` and `unread` are the requests of which it has computed something, and those that
+    it was sent and did not answer."""
 
     def __init__(
-        self, scenario: Scenario, fate: Fate, rng: random.Random, violated: Callable
+        self,
+        scenario: Scenario,
+        fate: Fate,
+        rng: random.Random,
+        left: dict[int, float],
+        violated: Callable,
     ) -> None:
         self._scenario, self._fate, self._rng, self._violated = scenario, fate, rng, violated
+        self._left = left
         self._loop = asyncio.get_running_loop()
         self.wire = Wire(rng, self._sent, self._received)
         self._build(scenario.config)
@@ -201,12 +209,11 @@ class SimWorker:
 
     async def _step(self) -> None:
         await self._reaches("plan")
-        plan = self.scheduler.plan(self._loop.time())
+        now = self._loop.time()
+        plan = self.scheduler.plan(now)
         self._audience.attends(plan)
         computed = [chunk.seq for chunk in plan.chunks]
-        assert not {seq.id for seq in computed} & self._cancelled, "nobody waits for this"
-        live = self.scheduler.running + self.scheduler.waiting
-        assert computed or not live, "somebody waits, and nothing is done"
+        self._check_plan(computed, now)
         self.touched |= set(map(_number, computed))
         worker.announce(self.wire.channel, plan, self.scheduler)
         plan = self.engine.draft(plan)
@@ -257,6 +264,15 @@ class SimWorker:
         self.served = self.served or any(p.text or p.reason for p in progress)
 
     # What holds.
+
+    def _check_plan(self, computed: list[Sequence], now: float) -> None:
+        """Something is done where anybody waits, and nothing for those who hung up."""
+        live = self.scheduler.running + self.scheduler.waiting
+        assert computed or not live, "somebody waits, and nothing is done"
+        assert not {seq.id for seq in computed} & self._cancelled, "nobody waits for this"
+        heard = now - SLOWEST_HANG_UP
+        late = {number for number in map(_number, computed) if self._left.get(number, now) < heard}
+        assert self._deaf or not late, f"{late} have hung up, and are computed"
 
     def _check_cells(self) -> None:
         """When the moves of a plan are done, every id holds what the books say, but for what a

@@ -97,6 +97,7 @@ class World:
         self._pool._replica._start_worker = self._start_worker
         self._bound = scenario.queue + scenario.config.slots
         self._live = 0
+        self._left: dict[int, float] = {}
         self._fates = list(scenario.fates)
         self._workers: list[SimWorker] = []
         self._barren = self._most_barren = 0
@@ -113,7 +114,7 @@ class World:
         if fate.stage == "start":
             self._ended(None)
             raise OSError("no descriptors are left")
-        worker = SimWorker(self._scenario, fate, self._rng, self.note.violation)
+        worker = SimWorker(self._scenario, fate, self._rng, self._left, self.note.violation)
         worker.ended.add_done_callback(lambda ended: self._ended(worker))
         self._workers.append(worker)
         self.note(f"worker {len(self._workers)} starts: {fate}")
@@ -155,6 +156,8 @@ class World:
                 self.note.violation(f"request {ask.number} was refused though there was room")
         finally:
             self._live -= ask.request.n
+        if answer.outcome == "left":
+            self._left[ask.number] = self._loop.time()
         answer.seconds = self._loop.time() - began
         self.note(f"client {ask.number}: {answer.outcome}")
 

@@ -28,6 +28,8 @@ SAMPLES: list[tuple[str, list[Piece]]] = [
     ("Hi\n<tool_call>{</tool_call>\nBye", [Text("Hi\n<tool_call>{</tool_call>\nBye")]),
     ("Hi\n<tool_call>{never", [Text("Hi\n<tool_call>{never")]),
     ("a < b </think c", [Text("a < b </think c")]),
+    ("It ends in <tool_cal", [Text("It ends in <tool_cal")]),
+    ("<think>hm</thin", [Reasoning("hm</thin")]),
 ]
 
 
