@@ -18,6 +18,7 @@ from pathlib import Path
 
 import httpx
 import openai
+import psutil
 import pytest
 
 from api import keys
@@ -198,6 +199,14 @@ async def test_clients_that_hang_up_leave_nothing_running(url):
                 await asyncio.sleep(0.02)
 
 
+def test_a_server_and_its_workers_talk_to_clients_only(url, client):
+    assert ask(client, "Hello!").choices[0].message.content
+    server, port = server_at(url), int(url.rsplit(":", 1)[1])
+    workers = server.children(recursive=True)
+    assert all(c.laddr.port == port for c in server.net_connections("inet"))
+    assert workers and not any(worker.net_connections("inet") for worker in workers)
+
+
 def test_the_server_outlives_its_worker(url, client):
     assert httpx.get(f"{url}/ready").status_code == 200
     [worker] = children_of_server(url)
@@ -230,16 +239,18 @@ def test_a_server_with_keys_answers_who_has_one_under_the_names_it_was_given(tmp
         assert httpx.get(f"{url}/v1/models", headers=headers).status_code == 200
 
 
-def children_of_server(url: str) -> list[int]:
-    import psutil
-
+def server_at(url: str) -> psutil.Process:
     port = int(url.rsplit(":", 1)[1])
     for process in psutil.Process().children():
         if any(
             c.laddr.port == port for c in process.net_connections("tcp") if c.status == "LISTEN"
         ):
-            return [child.pid for child in process.children()]
-    return []
+            return process
+    raise AssertionError(f"nobody listens at {url}")
+
+
+def children_of_server(url: str) -> list[int]:
+    return [child.pid for child in server_at(url).children()]
 
 
 def wait_for(url: str, status: int) -> None:
