@@ -113,16 +113,16 @@ class Submit(msgspec.Struct, tag=True):
     id: int
     prompt: Chat | Text | Tokens
     sampling: SamplingParams
-    max_tokens: Annotated[int, Meta(ge=1)] | None
-    min_tokens: int
-    ignore_eos: bool
-    priority: Annotated[int, Meta(ge=-1, le=1)]
-    deadline: Annotated[float, Meta(gt=0)] | None
-    salt: str
-    tenant: str
-    speculate: bool
-    stop: tuple[Annotated[str, Meta(min_length=1)], ...]
-    n: Annotated[int, Meta(ge=1)]
+    max_tokens: Annotated[int, Meta(ge=1)] | None = None
+    min_tokens: int = 0
+    ignore_eos: bool = False
+    priority: Annotated[int, Meta(ge=-1, le=1)] = 0
+    deadline: Annotated[float, Meta(gt=0)] | None = None
+    salt: str = ""
+    tenant: str = ""
+    speculate: bool = True
+    stop: tuple[Annotated[str, Meta(min_length=1)], ...] = ()
+    n: Annotated[int, Meta(ge=1)] = 1
     waited: float = 0.0
     said: tuple[Said, ...] = ()
 

@@ -314,15 +314,6 @@ def submit(text: str, **kwargs) -> Submit:
         prompt=Chat((Message("user", text),), (), {"enable_thinking": False}),
         sampling=GREEDY,
         max_tokens=kwargs.get("max_tokens"),
-        min_tokens=0,
-        ignore_eos=False,
-        priority=0,
-        deadline=None,
-        salt="",
-        tenant="",
-        speculate=True,
-        stop=(),
-        n=1,
     )
 
 

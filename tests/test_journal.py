@@ -14,15 +14,6 @@ def submit(id: int, n: int = 1) -> Submit:
         id=id,
         prompt=Text("hello"),
         sampling=SamplingParams(),
-        max_tokens=None,
-        min_tokens=0,
-        ignore_eos=False,
-        priority=0,
-        deadline=None,
-        salt="",
-        tenant="",
-        speculate=True,
-        stop=(),
         n=n,
     )
 

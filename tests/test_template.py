@@ -100,15 +100,6 @@ def prompt_of(intake: Intake, text: str) -> list[int]:
         prompt=chat,
         sampling=SamplingParams(),
         max_tokens=1,
-        min_tokens=0,
-        ignore_eos=False,
-        priority=0,
-        deadline=None,
-        salt="",
-        tenant="",
-        speculate=True,
-        stop=(),
-        n=1,
     )
     [sequence], _ = intake.sequences(submit)
     return sequence.tokens
