@@ -238,6 +238,7 @@ class Replica:
                 self._journal.began(report.ids)
             case Accepted() | Rejected():
                 life.reading = 0
+                life.served = life.served or isinstance(report, Rejected)
                 self._answer(report)
             case Loaded():
                 life.computing, life.stage = 0, "first decode"

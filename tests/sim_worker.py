@@ -58,7 +58,7 @@ class SimWorker:
         self._busy_until = 0.0  # the intake
         self._counts: Counter[str] = Counter()
         self._code: int | None = None
-        self._hangs = self._deaf = self._gone = False
+        self._hangs = self.deaf = self._gone = False
         self._cancelled: set[int] = set()
         self.touched: set[int] = set()
         self.unread: set[int] = set()
@@ -90,7 +90,7 @@ class SimWorker:
             code = death.code
         except asyncio.CancelledError:
             if self._code is None:  # killed from outside
-                if not (self._hangs or self._deaf):
+                if not (self._hangs or self.deaf):
                     self._violated("a worker was killed that did not hang")
                 self._leave()
                 raise
@@ -143,7 +143,7 @@ class SimWorker:
         self._loop.call_at(busy, self._handle, command)
 
     def _handle(self, command: Command | None) -> None:
-        if self._hangs or self._deaf or self._gone:
+        if self._hangs or self.deaf or self._gone:
             return
         match command:
             case None:
@@ -170,7 +170,7 @@ class SimWorker:
 
     def _strike_intake(self, code: int) -> None:
         if code == HANG:
-            self._deaf = True
+            self.deaf = True
         else:
             self._strike(code)
 
@@ -261,7 +261,7 @@ class SimWorker:
         self._check_sequences(progress)
         if last:
             await self._end(self._fate.code)
-        self.served = self.served or any(p.text or p.reason for p in progress)
+        self.served = self.served or any(p.text or p.reason or p.fault for p in progress)
 
     # What holds.
 
@@ -272,7 +272,7 @@ class SimWorker:
         assert not {seq.id for seq in computed} & self._cancelled, "nobody waits for this"
         heard = now - SLOWEST_HANG_UP
         late = {number for number in map(_number, computed) if self._left.get(number, now) < heard}
-        assert self._deaf or not late, f"{late} have hung up, and are computed"
+        assert self.deaf or not late, f"{late} have hung up, and are computed"
 
     def _check_cells(self) -> None:
         """When the moves of a plan are done, every id holds what the books say, but for what a

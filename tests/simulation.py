@@ -269,6 +269,8 @@ class World:
             while not self._pool.ready:
                 await asyncio.sleep(1)
         await asyncio.sleep(5)
+        if self._workers[-1].deaf:
+            return  # it will be found out when somebody comes
         scheduler = self._workers[-1].scheduler
         stats = self._pool.status().stats
         if not scheduler.idle or scheduler._cache.idle != scheduler._cache.slots:
