@@ -6,11 +6,13 @@ CUDA ?=
 ARGS ?=
 MINUTES ?= 60
 
+LOCK = build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-header --no-annotate --constraint constraints.txt
 SETUP = $(PYTHON) -m setup --cuda "$(CUDA)"
 BIN = .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev serve test test-0.6b lint audit bench soak train clean
+.PHONY: help install dev serve test test-0.6b lint lock audit bench soak train clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9.-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | while IFS=: read -r target text; \
@@ -37,10 +39,19 @@ lint: dev ## Check style (ruff) and types (mypy, strict)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-audit: ## Look the pinned packages up in the database of known vulnerabilities (needs the network)
+lock: ## Write locks/ again after a change of pyproject.toml or constraints.txt (needs the network)
+	@$(PYTHON) -m venv build/lock
+	@build/lock/bin/python -m pip install --quiet uv==0.13.9
+	@$(LOCK) pyproject.toml --output-file locks/serve.txt
+	@$(LOCK) pyproject.toml --extra bench --output-file locks/bench.txt
+	@$(LOCK) pyproject.toml --extra dev --output-file locks/dev.txt
+	@echo llama-cpp-python | $(LOCK) --no-deps - --output-file locks/llama.txt
+	@printf '%s\n' cmake editables hatchling ninja scikit-build-core | $(LOCK) - --output-file locks/build.txt
+
+audit: ## Look the locked packages up in the database of known vulnerabilities (needs the network)
 	@$(PYTHON) -m venv build/audit
 	@build/audit/bin/python -m pip install --quiet pip-audit==2.10.1
-	@build/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
+	@build/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement locks/build.txt --requirement locks/dev.txt
 
 bench: ## Measure running servers, options of onebox bench in ARGS (by default: the one of make serve)
 	@$(SETUP) --extra bench

@@ -1,7 +1,9 @@
 """Makes `.venv` what a request asks for, and remembers it so that nothing is done twice.
 
-The memory is one file inside `.venv`, written last: without it, `.venv` is made from scratch.
-`onebox doctor` reads it too. Does not know how the llama.cpp wheel is built.
+Packages come by the lists in `locks/`, which say what the SHA-256 of each file must be; only those
+for training, which are gigabytes and differ by machine, come by their versions alone. The memory is
+one file inside `.venv`, written last: without it, `.venv` is made from scratch. `onebox doctor`
+reads it too. Does not know how the llama.cpp wheel is built.
 """
 
 import fcntl
@@ -20,9 +22,11 @@ from typing import Any, Final, TextIO
 
 from setup import SetupError
 from setup.llama_wheel import Recipe, recipe_for_this_machine, wheel_of
-from setup.running import Pip
+from setup.running import Pip, locked
 
 RECORD: Final = "onebox-setup.json"
+CONSTRAINTS: Final = "constraints.txt"
+TRAIN: Final = "train"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +81,11 @@ def _read(record: Path) -> State | None:
 
 
 def _wanted(root: Path, extras: frozenset[str], cuda: bool) -> State:
-    constraints = (root / "constraints.txt").read_text()
+    constraints = (root / CONSTRAINTS).read_text()
     pinned = re.search(r"^llama-cpp-python==(\S+)$", constraints, re.MULTILINE)
-    assert pinned, "constraints.txt pins llama-cpp-python"
+    assert pinned, f"{CONSTRAINTS} pins llama-cpp-python"
     packages = (root / "pyproject.toml").read_text() + constraints
+    packages += "".join(lock.read_text() for lock in sorted(root.glob("locks/*.txt")))
     return State(
         base=f"{root} with Python {sys.version_info[0]}.{sys.version_info[1]} of {sys.base_prefix}",
         packages=hashlib.sha256(packages.encode()).hexdigest(),
@@ -96,13 +101,19 @@ def _install(root: Path, cache: Path, found: State | None, wanted: State, out: T
     if found is None or found.base != wanted.base:
         found = None
         _make(venv)
+    log = cache / "pip.log"
+    pip.run(["install", *locked("build")], log, out)
     if found is None or found.llama != wanted.llama:
         wheel = wheel_of(wanted.llama, cache, pip, out)
         again = ["--no-deps", "--force-reinstall"]  # same version, another build
-        pip.run(["install", *again, str(wheel)], cache / "pip.log", out)
+        pip.run(["install", *again, str(wheel)], log, out)
     print("Installing packages.", file=out, flush=True)
-    project = f".[{','.join(wanted.extras)}]" if wanted.extras else "."
-    pip.run(["install", "--editable", project], cache / "pip.log", out)
+    names = [name for name in ("serve", *wanted.extras) if name != TRAIN]
+    pip.run(["install", *locked(*names)], log, out)
+    project = ["--no-deps", "--editable", "."]
+    if TRAIN in wanted.extras:
+        project = ["--constraint", CONSTRAINTS, "--editable", f".[{TRAIN}]"]
+    pip.run(["install", "--no-build-isolation", *project], log, out)
     (venv / RECORD).write_text(json.dumps(asdict(wanted), indent=2))
 
 

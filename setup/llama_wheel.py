@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from setup import SetupError
-from setup.running import Pip
+from setup.running import Pip, locked
 
 _FLAGS: Final = ("-DGGML_NATIVE=ON", "-DLLAVA_BUILD=OFF")
 # GCC 12 drops the stores of the AMX tile configuration as dead: the first decode would crash.
@@ -91,9 +91,8 @@ def _build(recipe: Recipe, place: Path, pip: Pip, out: TextIO) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     print("Building llama.cpp for this machine: some minutes, once.", file=out, flush=True)
-    name = "llama-cpp-python"
-    command = ["wheel", "-v", "--no-deps", "--no-cache-dir", "--no-binary", name]
-    command += ["--wheel-dir", str(partial), f"{name}=={recipe.version}"]
+    command = ["wheel", "-v", "--no-deps", "--no-cache-dir", "--no-build-isolation"]
+    command += ["--no-binary=llama-cpp-python", "--wheel-dir", str(partial), *locked("llama")]
     environment = {
         "CMAKE_ARGS": shlex.join(recipe.flags),
         "CMAKE_BUILD_PARALLEL_LEVEL": str(len(os.sched_getaffinity(0))),

@@ -25,15 +25,10 @@ _NOT_INHERITED: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Pip:
-    """The pip of one environment, run in the checkout `root`.
-
-    Constraints reach pip's isolated build environments by way of the environment alone, under one
-    name before pip 25.3 and another since; relative, because pip splits the value at spaces.
-    """
+    """The pip of one environment, run in the checkout `root`."""
 
     python: Path
     root: Path
-    constraints: str = "constraints.txt"
 
     def run(
         self, arguments: Sequence[str], log: Path, out: TextIO, extra: dict[str, str] | None = None
@@ -41,8 +36,6 @@ class Pip:
         """Raises SetupError, naming the log, if pip does not succeed."""
         environment = {k: v for k, v in os.environ.items() if k not in _NOT_INHERITED}
         environment |= {
-            "PIP_CONSTRAINT": self.constraints,
-            "PIP_BUILD_CONSTRAINT": self.constraints,
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "PIP_NO_INPUT": "1",
         }
@@ -63,6 +56,11 @@ class Pip:
             follow(pip.stdout, copy, out)
         if pip.returncode:
             raise SetupError(_failure(log))
+
+
+def locked(*names: str) -> list[str]:
+    """Options for pip: what these lists in `locks/` name, and every file must be as they say."""
+    return ["--require-hashes", *(f"--requirement=locks/{name}.txt" for name in names)]
 
 
 def follow(lines: Iterable[str], copy: TextIO, out: TextIO) -> None:

@@ -1,6 +1,7 @@
 """The set-up, run as `make` runs it: real processes, real pip, stand-in packages, no network."""
 
 import ast
+import hashlib
 import io
 import json
 import os
@@ -26,8 +27,13 @@ from setup.llama_wheel import Recipe, recipe_for_this_machine, wheel_of
 from setup.running import Pip, follow
 
 ROOT = Path(__file__).parent.parent
+LLAMA = "llama_cpp_python-0.3.36.tar.gz"
 OURS = {"inference", "api", "benchmarks"}
 RECIPE = Recipe("0.3.36", ("-DGGML_NATIVE=ON",), "GCC 12.2.0", "0123456789abcdef")
+
+
+def digest_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def write_package(folder: Path, name: str, version: str) -> None:
@@ -83,8 +89,12 @@ def make_box(tmp_path: Path) -> Box:
     write_package(checkout, "onebox", "0.1.0")
     (checkout / "constraints.txt").write_text("llama-cpp-python==0.3.36\n")
     write_package(source, "llama_cpp_python", "0.3.36")
-    with tarfile.open(index / "llama_cpp_python-0.3.36.tar.gz", "w:gz") as archive:
+    with tarfile.open(index / LLAMA, "w:gz") as archive:
         archive.add(source, "llama_cpp_python-0.3.36")
+    (checkout / "locks").mkdir()
+    for name in ("build", "dev", "llama", "serve"):
+        pinned = f"llama-cpp-python==0.3.36 --hash=sha256:{digest_of(index / LLAMA)}\n"
+        (checkout / "locks" / f"{name}.txt").write_text("" if name == "build" else pinned)
     (index / "llama_cpp_python-0.3.36-py3-none-any.whl").touch()  # to be left alone
     inherited = {"PATH": os.environ["PATH"], "SOURCE_DATE_EPOCH": "1", "CMAKE_ARGS": "-DOTHER=ON"}
     own = {"HOME": tmp_path, "STAND_IN_BUILDS": tmp_path / "builds", "PIP_FIND_LINKS": index}
@@ -161,20 +171,32 @@ def test_a_ready_environment_is_left_alone_and_keeps_its_extras(without_pip: Box
         assert setup.returncode == 0
 
 
-def test_changed_constraints_are_work_and_work_that_failed_is_not_remembered(
-    without_pip: Box,
+@pytest.mark.parametrize("name", ["constraints.txt", "locks/serve.txt", "pyproject.toml"])
+def test_changed_packages_are_work_and_work_that_failed_is_not_remembered(
+    without_pip: Box, name: str
 ) -> None:
-    constraints = without_pip.checkout / "constraints.txt"
-    before = constraints.read_text()
+    changed = without_pip.checkout / name
+    before = changed.read_text()
     record = without_pip.checkout / ".venv" / "onebox-setup.json"
     finished = record.read_text()
     try:
-        constraints.write_text(before + "idna==1.0\n")
+        changed.write_text(before + "# changed\n")
         assert "pip failed" in without_pip.start().communicate()[1]
         assert not record.exists()
     finally:
         record.write_text(finished)
-        constraints.write_text(before)
+        changed.write_text(before)
+
+
+@pytest.mark.parametrize("name", ["build", "llama", "serve", "dev"])
+def test_a_file_that_is_not_the_one_that_was_locked_is_not_installed(box: Box, name: str) -> None:
+    index = box.checkout.with_name("index")
+    (index / "stranger-1.0.tar.gz").write_bytes((index / LLAMA).read_bytes() + b"changed")
+    with (box.checkout / "locks" / f"{name}.txt").open("a") as lock:
+        lock.write(f"stranger==1.0 --hash=sha256:{digest_of(index / LLAMA)}\n")
+    setup = box.start("--extra", "dev")
+    assert "DO NOT MATCH THE HASHES" in setup.communicate()[1]
+    assert setup.returncode == 1
 
 
 def test_every_ingredient_of_a_recipe_changes_its_key() -> None:
@@ -324,6 +346,23 @@ def project() -> dict[str, list[str]]:
     return {"": declared["dependencies"], **declared["optional-dependencies"]}
 
 
+def locked(name: str) -> dict[str, str]:
+    """The packages in a list of `locks/`, those for other systems left out."""
+    text = (ROOT / "locks" / f"{name}.txt").read_text().replace("\\\n", "")
+    requirements = [Requirement(line.partition("--hash")[0]) for line in text.splitlines()]
+    return {
+        canonicalize_name(r.name): str(r.specifier).removeprefix("==")
+        for r in requirements
+        if _applies(r, {""})
+    }
+
+
+@pytest.mark.parametrize("name", ["bench", "build", "dev", "llama", "serve"])
+def test_locks_are_of_the_versions_in_the_constraints(name: str) -> None:
+    assert locked(name).items() <= pins().items()
+    assert name in ("build", "llama") or locked(name).items() >= locked("serve").items()
+
+
 def test_constraints_are_exact_versions_and_nothing_else() -> None:
     for name, pinned in pins().items():
         assert name == canonicalize_name(name)
@@ -336,7 +375,7 @@ def test_everything_that_is_installed_for_the_project_is_pinned() -> None:
     while wanted:
         requirement = wanted.pop()
         name = canonicalize_name(requirement.name)
-        assert pins()[name] == version(name)
+        assert locked("dev")[name] == version(name)
         extras = requirement.extras or {""}
         if f"{name}{extras}" not in seen:
             seen.add(f"{name}{extras}")
