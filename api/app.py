@@ -1,12 +1,13 @@
 """Puts the HTTP application together. No logic: routes, errors and the pool's life."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
 from api import document, errors, health, metrics, streams
-from api.guard import Guard
+from api.guard import Guard, expel_revoked
 from api.keys import KeyFile
 from api.openai import chat, completions, models
 from api.origins import Reach
@@ -23,9 +24,12 @@ def create_app(pool: Pool, reach: Reach | None = None, keys: KeyFile | None = No
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await pool.start()
+        watching = asyncio.create_task(expel_revoked(pool, keys)) if keys else None
         try:
             yield
         finally:
+            if watching:
+                watching.cancel()
             app.state.archive.close()
             await pool.close()
 

@@ -5,6 +5,7 @@ both: `Host` is the client's to choose. What a path needs is deny by default, so
 closed before anybody thinks of it. An answer's parts pass through untouched.
 """
 
+import asyncio
 import re
 from collections.abc import Mapping
 from typing import Final
@@ -23,7 +24,7 @@ from api.errors import (
 from api.keys import Key, KeyFile
 from api.limits import Limits
 from api.origins import Reach
-from inference import InferenceError
+from inference import InferenceError, Pool
 
 PUBLIC: Final = frozenset({"/", "/health", "/ready"})
 ADMIN: Final = frozenset({"/metrics"})
@@ -32,6 +33,7 @@ HEADERS: Final = [  # of every answer
     ("Referrer-Policy", "no-referrer"),
     ("Cross-Origin-Resource-Policy", "same-origin"),  # does not concern what CORS allows
 ]
+_LOOK_EVERY: Final = 0.25  # seconds
 _JSON: Final = re.compile(rb"application/([a-z0-9.!#$&^_-]+\+)?json[ \t]*(;[^,]*)?")
 _READ: Final = frozenset(
     {b"host", b"origin", b"sec-fetch-site", b"authorization", b"x-api-key", b"content-type"}
@@ -105,7 +107,7 @@ class Guard:
             raise self._refusal(scope, secret)
         if path in ADMIN and not key.admin:
             raise NotAdmin("This address needs an API key with the scope admin.")
-        state["tenant"] = key.name
+        state["tenant"] = key.tenant
         return key
 
     def _refusal(self, scope: Scope, secret: bytes | None) -> InferenceError:
@@ -116,6 +118,14 @@ class Guard:
         # A right key would have passed: whoever shares an address with a guesser is not locked out.
         self._limits.failed(scope["client"][0] if scope.get("client") else "")
         return WrongKey("This API key is not valid here.")
+
+
+async def expel_revoked(pool: Pool, keys: KeyFile) -> None:
+    """End what a key has asked for, running or recorded, soon after it was taken away."""
+    while True:
+        await asyncio.sleep(_LOOK_EVERY)
+        if keys.required() and not keys.damaged:  # a damaged file does not say who is left
+            pool.expel(keys.tenants)
 
 
 def _read(scope: Scope) -> Headers:

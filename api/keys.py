@@ -38,6 +38,11 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     per_minute: _Count | None = None
     concurrent: _Count = CONCURRENT
 
+    @property
+    def tenant(self) -> str:
+        """In whose name it asks: a name that is taken away and given again is somebody else's."""
+        return f"{self.name}:{self.sha256[:16]}"
+
 
 class KeyFile:
     """The keys in a file as it was half a second ago or later.
@@ -64,6 +69,11 @@ class KeyFile:
                 self._stamp = stamp
                 self._reload()
         return self._required
+
+    @property
+    def tenants(self) -> set[str]:
+        """Of all keys, as of the last `required`."""
+        return {key.tenant for key in self._keys}
 
     def find(self, secret: bytes) -> Key | None:
         """The key with this secret, as of the last `required`."""

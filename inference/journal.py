@@ -8,7 +8,7 @@ is blamed for a neighbour. A pure state machine: no clock, no process, no I/O.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
@@ -128,6 +128,11 @@ class Journal(Generic[Reader]):
         entry = self._live.pop(id, None)
         if entry is self._on_trial:
             self._on_trial = None
+
+    def strangers(self, tenants: Container[str]) -> list[Entry[Reader]]:
+        """Who asks in the name of a tenant that is none of `tenants`."""
+        entries = self._live.values()
+        return [e for e in entries if e.submit.tenant and e.submit.tenant not in tenants]
 
     def crash(self, blame: float) -> list[Entry[Reader]]:
         """The worker is dead, and so much of the blame falls on each request that it was computing;

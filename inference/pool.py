@@ -8,7 +8,7 @@ no HTTP and no llama.cpp.
 import asyncio
 import secrets
 import uuid
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Container, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import msgspec
@@ -33,6 +33,7 @@ from inference.types import (
     Overloaded,
     Poisonous,
     ReasoningDelta,
+    Revoked,
     Sampling,
     ShuttingDown,
     Started,
@@ -57,6 +58,7 @@ _ERRORS = {
         NotReady,
         NumericalError,
         Poisonous,
+        Revoked,
         WorkerLost,
     )
 }
@@ -121,6 +123,10 @@ class Pool:
         error."""
         await self._replica.close(patience)
 
+    def expel(self, tenants: Container[str]) -> None:
+        """End the requests of tenants that are none of these with `Revoked`."""
+        self._replica.expel(tenants)
+
     @property
     def ready(self) -> bool:
         return self._replica.state == "ready" and not self._draining
@@ -147,8 +153,8 @@ class Pool:
         """The events of a request: `Started`, deltas, one `Finished` for each choice.
 
         Closing the iterator cancels the request in the model. Raises UnknownModel, Overloaded,
-        NotReady, BadRequest, ContextTooLong before `Started`; DeadlineExceeded, NumericalError and
-        WorkerLost at any time.
+        NotReady, BadRequest, ContextTooLong before `Started`; DeadlineExceeded, NumericalError,
+        Revoked and WorkerLost at any time.
         """
         self._check(request)
         submit = self._resolve(request)

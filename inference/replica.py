@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -17,7 +17,7 @@ from inference.autopsy import Death, Stage, kills_for_memory
 from inference.gguf_format import printable
 from inference.journal import Answer, Journal
 from inference.launch import LONGEST_END, WORKER, Worker, in_process, on_thread
-from inference.types import BadRequest, ModelInfo, NotReady, Poisonous, WorkerLost
+from inference.types import BadRequest, ModelInfo, NotReady, Poisonous, Revoked, WorkerLost
 from inference.wire import (
     Accepted,
     Begin,
@@ -49,6 +49,7 @@ _HOPELESS = 3  # lives in a row that got nowhere
 _OWN_FAULT, _KILLED = 1.0, 0.7  # blame for a request; what comes from outside says less of it
 _LOST = "The process that runs the model keeps dying; please try again later."
 _POISONOUS = "The process that runs the model keeps dying at this request; it is not tried again."
+_REVOKED = "The API key of this request is no longer valid."
 _log = logging.getLogger(__name__)
 
 
@@ -156,6 +157,12 @@ class Replica:
             self._life.worker.writer.write(frame(Cancel(id)))
             self._life.cancelled = True
         self._hand_over()
+
+    def expel(self, tenants: Container[str]) -> None:
+        """Reject at once what is asked in the name of any other tenant."""
+        for entry in self._journal.strangers(tenants):
+            entry.reader.put_nowait(Rejected(entry.submit.id, Revoked.code, _REVOKED))
+            self.finish(entry.submit.id, cancel=True)
 
     async def _supervise(self) -> None:
         while self.state != "stopped":

@@ -213,6 +213,12 @@ class ShuttingDown(NotReady):
     retry_after = 5  # by then another server may listen here
 
 
+class Revoked(InferenceError):
+    """Whoever asked may not ask any more."""
+
+    code = "key_revoked"
+
+
 class DeadlineExceeded(InferenceError):
     """The time that a request gave itself has passed."""
 

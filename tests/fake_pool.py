@@ -50,6 +50,7 @@ class FakePool:
     def __init__(self, *scripts: list[Step]) -> None:
         self.scripts = list(scripts)
         self.requests: list[GenerationRequest] = []
+        self.spared: list[set[str]] = []
         self.waiting = asyncio.Event()
         self.cancelled = asyncio.Event()
         self._closed = asyncio.Event()
@@ -83,6 +84,9 @@ class FakePool:
 
     def status(self) -> PoolStatus:
         return self.now
+
+    def expel(self, tenants) -> None:
+        self.spared.append(tenants)
 
     async def start(self) -> None:
         pass

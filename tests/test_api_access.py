@@ -2,12 +2,14 @@
 
 import asyncio
 import itertools
+import json
 import logging
 
 import pytest
 
 from api import keys, limits
-from api.guard import ADMIN, PUBLIC
+from api.guard import ADMIN, PUBLIC, expel_revoked
+from api.keys import KeyFile
 from inference import Pool, Started, TextDelta
 from tests.fake_pool import FakePool, end
 from tests.knocking import BODY, CHAT, EVERYWHERE, LOCAL_JSON, by_hand, client_of, refusal
@@ -222,4 +224,57 @@ async def test_a_request_is_in_the_name_of_its_key(key_file):
         await client.post("/v1/completions", json={"prompt": ["a", "b"]}, headers=headers)
     nobody, *hers = pool.requests
     assert (nobody.tenant, nobody.salt) == ("", "mine")
-    assert [request.tenant for request in hers] == ["alice", "alice"]
+    assert [request.tenant for request in hers] == [keys.load(key_file)[0].tenant] * 2
+
+
+async def streamed(client, secret, **fields):
+    """The last event of a stream before its `[DONE]`."""
+    body = BODY | {"stream": True} | fields
+    response = await client.post(CHAT, json=body, headers={"x-api-key": secret})
+    *_, last, done = response.text.strip().removeprefix("data: ").split("\n\ndata: ")
+    assert done == "[DONE]"
+    return json.loads(last)
+
+
+@pytest.mark.parametrize("given_again", [False, True])
+async def test_a_key_that_is_taken_away_ends_what_it_asked_for(given_again, deployment, key_file):
+    alice, bob = keys.add(key_file, "alice"), keys.add(key_file, "bob")
+    long = {"ignore_eos": True, "max_tokens": 900}
+    pool = Pool(deployment)
+    async with client_of(pool, key_file=key_file, timeout=60) as client, asyncio.TaskGroup() as all:
+        await pool.until_ready()
+        whole = client.post(CHAT, json=BODY | long, headers={"x-api-key": alice})
+        hers = [
+            all.create_task(streamed(client, alice, **long)),
+            all.create_task(whole),
+            all.create_task(streamed(client, alice, **long, resumable=True)),
+        ]
+        his = all.create_task(streamed(client, bob, ignore_eos=True, max_tokens=300))
+        async with asyncio.timeout(60):
+            while pool.status().stats.running < 4:
+                await asyncio.sleep(0.005)
+        hers[2].cancel()  # it goes on, for who comes back
+        keys.remove(key_file, "alice")
+        if given_again:
+            keys.add(key_file, "alice")
+        assert (await hers[0])["error"]["code"] == "key_revoked"
+        refusal(await hers[1], 401, "key_revoked")
+        assert (await his)["choices"][0]["finish_reason"] == "length"
+        async with asyncio.timeout(60):
+            while pool.status().stats.running:
+                await asyncio.sleep(0.005)
+    assert pool.status().restarts == 0
+
+
+async def test_a_damaged_key_file_ends_nothing_that_runs(key_file):
+    keys.add(key_file, "alice")
+    ring, pool = KeyFile(key_file, itertools.count().__next__), FakePool()
+    watching = asyncio.create_task(expel_revoked(pool, ring))
+    async with asyncio.timeout(10):
+        while not pool.spared:
+            await asyncio.sleep(0.01)
+        key_file.write_text("damaged")
+        while not ring.damaged:
+            await asyncio.sleep(0.01)
+    watching.cancel()
+    assert all(pool.spared)
