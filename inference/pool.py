@@ -6,6 +6,7 @@ no HTTP and no llama.cpp.
 """
 
 import asyncio
+import os
 import secrets
 import uuid
 from collections.abc import AsyncGenerator, Container, Iterator, Sequence
@@ -188,8 +189,7 @@ class Pool:
         if self._draining:
             raise ShuttingDown(_DRAINING)
         if not self._replica.accepting:
-            detail = self._replica.detail or "the model is still loading"
-            raise NotReady(detail, retry_after=self._replica.retry_after)
+            raise NotReady(self._excuse(), retry_after=self._replica.retry_after)
         if request.n > self._bound:
             raise BadRequest(f"n is {request.n}; this server takes at most {self._bound}", "n")
         if self._live + request.n > self._bound:
@@ -199,6 +199,13 @@ class Pool:
                 "The server's queue is full; please try again later.",
                 retry_after=min(60, max(1, round(seconds))),
             )
+
+    def _excuse(self) -> str:
+        """Why there is no worker, for those who need not know where files are."""
+        detail = self._replica.detail or "the model is still loading"
+        for path in (self._deployment.engine.path, self._deployment.engine.draft):
+            detail = detail.replace(path, os.path.basename(path))
+        return detail
 
     def _resolve(self, request: GenerationRequest) -> Submit:
         """Lay the model's defaults under what the request says."""

@@ -9,15 +9,24 @@ import asyncio
 import contextlib
 import logging
 import math
+from collections import deque
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from inference.autopsy import Death, Stage, kills_for_memory
 from inference.gguf_format import printable
 from inference.journal import Answer, Journal
 from inference.launch import LONGEST_END, WORKER, Worker, in_process, on_thread
-from inference.types import BadRequest, ModelInfo, NotReady, Poisonous, Revoked, WorkerLost
+from inference.types import (
+    BadRequest,
+    ModelInfo,
+    NotReady,
+    NumericalError,
+    Poisonous,
+    Revoked,
+    WorkerLost,
+)
 from inference.wire import (
     Accepted,
     Begin,
@@ -46,6 +55,7 @@ _LOOKS = 8  # at a worker in the time of a stall: an event loop that was late is
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 60.0  # seconds before a restart
 _GOOD_LIFE = 60.0  # seconds
 _HOPELESS = 3  # lives in a row that got nowhere
+_TOO_MANY_FAULTS, _IN_SECONDS = 3, 60.0  # of a worker that did better before
 _OWN_FAULT, _KILLED = 1.0, 0.7  # blame for a request; what comes from outside says less of it
 _LOST = "The process that runs the model keeps dying; please try again later."
 _POISONOUS = "The process that runs the model keeps dying at this request; it is not tried again."
@@ -57,7 +67,9 @@ _log = logging.getLogger(__name__)
 class _Life:
     """One worker from start to end. `cancelled` says that it was told of a hang-up, which ends in
     a `Step` too. `reading` and `computing` count the looks at it since its intake and its step
-    loop last said something; after `patience` seconds of those it has hung."""
+    loop last said something; after `patience` seconds of those it has hung. `sound` says that an
+    answer came to its end, `faults` when output was last no number, `retired` that it was ended for
+    that."""
 
     worker: Worker
     born: float
@@ -68,6 +80,9 @@ class _Life:
     reading: int = 0
     computing: int = 0
     patience: float = _LOADING_STALL
+    sound: bool = False
+    faults: deque[float] = field(default_factory=lambda: deque(maxlen=_TOO_MANY_FAULTS))
+    retired: bool = False
 
 
 class Replica:
@@ -238,6 +253,7 @@ class Replica:
                 self.stats = report.stats
                 answers: list[Answer] = [*report.deltas, *report.ends]
                 life.served = life.served or bool(answers)
+                life.sound = life.sound or bool(report.ends)
                 for answer in answers:
                     self._answer(answer)
             case Begin():
@@ -247,6 +263,8 @@ class Replica:
                 life.reading = 0
                 life.served = life.served or isinstance(report, Rejected)
                 self._answer(report)
+                if isinstance(report, Rejected) and report.code == NumericalError.code:
+                    self._doubt(life)
             case Loaded():
                 life.computing, life.stage = 0, "first decode"
             case Ready():
@@ -255,6 +273,17 @@ class Replica:
                 self._become("ready", "")
             case LoadFailed():
                 life.refusal = report.message
+
+    def _doubt(self, life: _Life) -> None:
+        """Output was no number. One that is always like that has a bad file, and stays; one that
+        was not may have lost its memory, and is replaced."""
+        life.faults.append(_now())
+        many = len(life.faults) == _TOO_MANY_FAULTS
+        if life.sound and many and _now() - life.faults[0] < _IN_SECONDS:
+            life.retired = True
+            life.refusal = "the model's worker was replaced: its output was no number three times"
+            _log.error("The model's worker is replaced: its output was no number three times.")
+            life.worker.kill()
 
     def _hand_over(self) -> None:
         """Send the worker what it should have."""
@@ -273,7 +302,8 @@ class Replica:
     def _bury(self, life: _Life, death: Death) -> None:
         """Draw the conclusions from a worker's end."""
         self.stats = Stats()
-        guilty = self._recover(_OWN_FAULT if death.own_fault else _KILLED)
+        blame = _OWN_FAULT if death.own_fault else _KILLED
+        guilty = self._recover(0.0 if life.retired else blame)
         good = life.served or guilty or _now() - life.born > _GOOD_LIFE
         self._bad_lives = 0 if good else self._bad_lives + 1
         if not life.refusal:

@@ -9,11 +9,13 @@ import signal
 import socket
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from inference import worker
+from inference.sequence import Sampled
 
-DEADLY, DEADLY_LATER, STUCK = "POISON", "VENOM", "MOLASSES"
+DEADLY, DEADLY_LATER, STUCK, NUMBERLESS = "POISON", "VENOM", "MOLASSES", "NONSENSE"
 LATER = 5  # tokens into the answer
 
 
@@ -31,7 +33,12 @@ def _poison(llama, engine) -> None:
                 _die()
             if holds(seq, STUCK):
                 time.sleep(600)
-        return harmless(plan)
+        result = harmless(plan)
+        sampled = [
+            Sampled(s.seq, -1, b"", fault="no number") if holds(s.seq, NUMBERLESS) else s
+            for s in result.sampled
+        ]
+        return replace(result, sampled=sampled)
 
     harmless, engine.step = engine.step, step
 

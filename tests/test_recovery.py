@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import os
+import shutil
 import signal
 import sys
 from dataclasses import replace
@@ -22,10 +23,13 @@ from inference import (
     Sampling,
     TextDelta,
     ToolCallDelta,
+    Wishes,
     WorkerLost,
+    load_config,
+    prepare,
 )
 from tests import poisoned_worker
-from tests.poisoned_worker import DEADLY, DEADLY_LATER, STUCK
+from tests.poisoned_worker import DEADLY, DEADLY_LATER, NUMBERLESS, STUCK
 
 QUESTIONS = (
     "Tell me a story.",
@@ -215,6 +219,51 @@ async def test_a_worker_that_rests_is_left_alone(poisoned):
     os.kill(poisoned.worker_pid, signal.SIGCONT)
     assert await answer(poisoned, chat("Hello!"))
     assert poisoned.status().restarts == 0
+
+
+async def test_a_worker_that_loses_its_numbers_is_replaced_and_nobody_else_can_tell(poisoned):
+    neighbours = crowd(6)
+    undisturbed = await asyncio.gather(*(answer(poisoned, request) for request in neighbours))
+    nonsense = chat(NUMBERLESS)
+    for _ in range(2):
+        assert await answer(poisoned, nonsense) == ("numerical_error",)
+    assert poisoned.status().restarts == 0
+    running = [asyncio.create_task(answer(poisoned, request)) for request in neighbours]
+    await until(lambda: poisoned.status().stats.running >= 6)
+    assert await answer(poisoned, nonsense) == ("numerical_error",)
+    assert await asyncio.gather(*running) == undisturbed
+    assert poisoned.status().restarts == 1
+
+
+async def test_a_worker_that_never_had_numbers_is_left_alone(poisoned):
+    for _ in range(5):
+        assert await answer(poisoned, chat(NUMBERLESS)) == ("numerical_error",)
+    assert await answer(poisoned, chat("Hello!"))
+    assert poisoned.status().restarts == 0
+
+
+async def test_a_file_that_is_cut_short_while_it_is_served_is_named_and_missed(tmp_path):
+    file = tmp_path / "weights.gguf"
+    shutil.copy(prepare(load_config(), "qwen3-demo").engine.path, file)
+    pool = Pool(prepare(load_config(), str(file), Wishes(context=4096, slots=4), tuned=False))
+    await pool.start()
+    await pool.until_ready()
+    story = chat("Tell me a story.", ignore_eos=True)
+    undisturbed = await answer(pool, story)
+    whole, stamp = file.read_bytes(), file.stat()
+    os.truncate(file, 4096)
+    assert await answer(pool, story) in (("worker_lost",), undisturbed)
+    if pool.ready:  # it has copied the weights, as some processors want them
+        os.kill(pool.worker_pid, signal.SIGBUS)
+    await until(lambda: pool.status().state == "restarting" and not pool._replica.accepting)
+    with pytest.raises(NotReady, match=r"^weights\.gguf has changed since"):
+        await anext(pool.generate(story))
+    assert f"{file} has changed since" in pool.status().detail
+    file.write_bytes(whole)
+    os.utime(file, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    await until(lambda: pool.ready)
+    assert await answer(pool, story) == undisturbed
+    await pool.close()
 
 
 async def test_workers_that_keep_dying_are_told_of_and_not_waited_for(poisoned, doom, caplog):
