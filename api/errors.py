@@ -124,6 +124,7 @@ _STATUS: Final[Mapping[type[InferenceError], int]] = {
     NotAdmin: 403,
     UnknownModel: 404,
     UnknownStream: 404,
+    DeadlineExceeded: 408,  # as OpenAI's, whose clients try again; no fault of the server's
     TooSlow: 408,
     StreamGone: 410,
     BodyTooLarge: 413,
@@ -138,7 +139,6 @@ _STATUS: Final[Mapping[type[InferenceError], int]] = {
     ShuttingDown: 503,
     TooManyConnections: 503,
     WorkerLost: 503,
-    DeadlineExceeded: 504,
 }
 # After these the connection is of no more use.
 _LAST: Final = (BadHttp, TooSlow, BodyTooLarge, HeaderTooLarge, ShuttingDown, TooManyConnections)

@@ -28,7 +28,15 @@ from inference import InferenceError, Pool
 
 PUBLIC: Final = frozenset({"/", "/health", "/ready"})
 ADMIN: Final = frozenset({"/metrics"})
+# What a page of ours may do: nothing that did not come from here, and no text becomes script.
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'"
+)
 HEADERS: Final = [  # of every answer
+    ("Content-Security-Policy", POLICY),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
     ("X-Content-Type-Options", "nosniff"),
     ("Referrer-Policy", "no-referrer"),
     ("Cross-Origin-Resource-Policy", "same-origin"),  # does not concern what CORS allows

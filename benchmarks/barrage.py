@@ -14,7 +14,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from benchmarks.body_mutants import Mutants
-from benchmarks.contract import Contract
+from benchmarks.contract import Contract, fault
 from benchmarks.exchange import Exchange, Shot, exchange
 from benchmarks.generated import generate
 from benchmarks.raw_mutants import raw_mutants
@@ -44,7 +44,7 @@ class Tally:
         self.slowest = max(self.slowest, (found.seconds, f"{shot.kind}, {shot.name}"))
         statuses = [str(reply.status) for reply in found.replies] or ["none"]
         self.statuses.update((shot.kind, status) for status in statuses)
-        breaches = (contract.breach(reply, shot.path) for reply in found.replies)
+        breaches = (fault(reply) or contract.breach(reply, shot.path) for reply in found.replies)
         for problem in filter(None, (found.trouble, *breaches)):
             self.problems.setdefault(problem, []).append(shot)
 

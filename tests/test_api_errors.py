@@ -200,7 +200,7 @@ REFUSALS = [
     (Overloaded("queue full", retry_after=7), 429, "queue_full", "7"),
     (NotReady("loading"), 503, "not_ready", "1"),
     (WorkerLost("worker died"), 503, "worker_lost", "1"),
-    (DeadlineExceeded("too late"), 504, "deadline_exceeded", None),
+    (DeadlineExceeded("too late"), 408, "deadline_exceeded", None),
     (InferenceError("odd"), 500, "internal_error", None),
 ]
 

@@ -9,8 +9,8 @@ from api import keys
 from api.app import create_app
 from api.keys import KeyFile
 from api.origins import Reach, reach_of
-from inference import Config, load_config
-from tests.fake_pool import FakePool
+from inference import Config, Started, TextDelta, load_config
+from tests.fake_pool import FakePool, end
 from tests.knocking import BODY, CHAT, EVERYWHERE, ROUTES, by_hand, client_of, refusal
 
 FOREIGN_HOSTS = [
@@ -265,10 +265,13 @@ async def test_an_upgrade_to_a_websocket_is_guarded_like_a_request(key_file):
 
 
 async def test_every_answer_tells_browsers_to_be_careful():
-    async with client_of(FakePool([ZeroDivisionError()])) as client:
+    script = [Started(7), TextDelta(0, "<script>alert(1)</script>"), end()]
+    async with client_of(FakePool([ZeroDivisionError()], script, script)) as client:
         for response in [
             await client.post(CHAT, json=BODY),  # 500
+            await client.post(CHAT, json=BODY),
             await client.post(CHAT, json=BODY | {"stream": True}),
+            await client.get("/<script>alert(1)</script>"),
             await client.get("/health"),
             await client.get("/nothing"),
             await client.get("/", headers={"Host": "evil.com"}),
@@ -276,4 +279,11 @@ async def test_every_answer_tells_browsers_to_be_careful():
             assert response.headers["x-content-type-options"] == "nosniff"
             assert response.headers["referrer-policy"] == "no-referrer"
             assert response.headers["cross-origin-resource-policy"] == "same-origin"
+            assert response.headers["cross-origin-opener-policy"] == "same-origin"
+            policy = response.headers["content-security-policy"].split("; ")
+            assert {"default-src 'none'", "frame-ancestors 'none'"} < set(policy)
+            assert not [
+                rule for rule in policy if "unsafe" in rule or "*" in rule or "http" in rule
+            ]
+            assert "html" not in response.headers["content-type"]
             assert "server" not in response.headers

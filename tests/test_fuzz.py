@@ -11,14 +11,13 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from schemathesis import GenerationMode
-from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from api.openai import chat, completions
 from benchmarks import barrage
 from benchmarks.barrage import Plan, Tally
 from benchmarks.body_mutants import BODIES, CHAT, COMPLETIONS, Mutants
-from benchmarks.contract import Contract
+from benchmarks.contract import Contract, fault
 from benchmarks.exchange import Reply, Shot, exchange, post
 from benchmarks.fuzz import Verdict, attack, serving
 from benchmarks.generated import modest
@@ -55,9 +54,8 @@ def test_the_server_minds_nothing_that_is_sent_to_it(url):
 @pytest.mark.parametrize("path", ROOMS)
 def test_schemathesis_finds_nothing(url, path, mode):
     rng = random.Random(1)
-    # A body may fit the schema and not the model: its name, its vocabulary, its context. And one
-    # with a time-out of its own has a 504 coming.
-    strict = [positive_data_acceptance, not_a_server_error]
+    # A body may fit the schema and not the model: its name, its vocabulary, its context.
+    strict = [positive_data_acceptance]
     operation = schemathesis.openapi.from_url(f"{url}/openapi.json")[path]["POST"]
 
     @seed(1)
@@ -71,8 +69,7 @@ def test_schemathesis_finds_nothing(url, path, mode):
     def check(case):
         case.body = modest(case.body, rng)
         case.headers.pop("Last-Event-ID", None)  # with one, the body does not count
-        reply = case.call_and_validate(base_url=url, timeout=PATIENCE, excluded_checks=strict)
-        assert reply.status_code < 500 or reply.status_code == 504
+        case.call_and_validate(base_url=url, timeout=PATIENCE, excluded_checks=strict)
 
     check()
 
@@ -173,9 +170,7 @@ BROKEN = b'{"error":{"message":"m","type":"t","param":null,"code":"worker_lost"}
 LATE = BROKEN.replace(b"worker_lost", b"deadline_exceeded")
 BREACHES = [
     (error(400), ""),
-    (error(504), ""),
-    (error(503, **{"retry-after": "1"}), ""),
-    (error(503), "status 503"),
+    (error(503, **{"retry-after": "1"}), "status 503"),
     (error(500), "status 500"),
     (error(418), "status 418 is not in the document"),
     (error(400, "x" * 5000), "an error of more than 4 KiB"),
@@ -193,4 +188,4 @@ BREACHES = [
 
 @pytest.mark.parametrize(("reply", "breach"), BREACHES)
 def test_what_is_not_as_the_document_says_is_told(contract, reply, breach):
-    assert contract.breach(reply, CHAT) == breach
+    assert (fault(reply) or contract.breach(reply, CHAT)) == breach

@@ -190,7 +190,7 @@ def generation(path: str, summary: str, takes: Takes, whole: Any, chunk: Any) ->
         path,
         summary,
         {200: {JSON: whole, EVENTS: chunk}},
-        (400, 404, 410, 413, 429, 500, 503, 504),
+        (400, 404, 408, 410, 413, 429, 500, 503),
         takes,
         methods=("post",),
         headers=("X-Resumable", "Last-Event-ID"),
