@@ -1,4 +1,4 @@
-"""Whether an answer keeps what the server's own OpenAPI document says, and is no fault of its own."""
+"""Whether an answer is as the server's own OpenAPI document says, and no fault of the server."""
 
 import json
 import re
