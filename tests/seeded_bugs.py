@@ -1,4 +1,5 @@
-"""Bugs on purpose: each is put into a copy of the project, and the tests have to notice it.
+"""Bugs on purpose: each is put into a copy of the project, or a protection is taken away, and the
+tests have to notice it.
 
     python -m tests.seeded_bugs
     python -m tests.seeded_bugs journal    only those in files of that name
@@ -24,6 +25,7 @@ from typing import Annotated, Any
 import typer
 
 from tests.bugs import BUGS, Bug
+from tests.protections import PROTECTIONS
 
 ROOT = Path(__file__).parents[1]
 LONGEST = 300  # seconds for the tests of a bug: one that makes them hang is caught
@@ -73,7 +75,7 @@ def main(
     jobs: Annotated[int, typer.Option(min=1)] = 2,
 ) -> None:
     """Put one bug after the other into a copy of the project, and see whether tests fail."""
-    bugs = [bug for bug in BUGS if where in bug.file or where in bug.name]
+    bugs = [bug for bug in (*BUGS, *PROTECTIONS) if where in bug.file or where in bug.name]
     for bug in bugs:
         bug.text(ROOT)
     began = time.perf_counter()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from contextlib import asynccontextmanager
 
 import httpx
@@ -148,3 +149,13 @@ async def test_a_quiet_stream_carries_comments(monkeypatch):
     await (await stream_of(pool))({"type": "http", "method": "POST"}, for_ever, send)
     comment = next(body for body in sent if body.startswith(b": ping"))
     assert comment.endswith(b"\n\n") and b"\r" not in comment
+
+
+async def test_what_is_asked_and_answered_is_never_logged(caplog):
+    caplog.set_level(logging.DEBUG)
+    canary = "canary in a coal mine"
+    asked = {"messages": [{"role": "user", "content": canary}]}
+    for stream in (True, False):
+        pool = FakePool([Started(7), TextDelta(0, canary), end()])
+        assert canary in (await answer_of(pool, asked | {"stream": stream})).text
+    assert caplog.records and canary not in caplog.text
