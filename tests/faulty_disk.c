@@ -14,7 +14,6 @@
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 enum { ONCE, FROM_THEN_ON, HALF, LOST };
 static char folder[4096]; /* empty: nothing is counted */
@@ -51,7 +50,6 @@ static void will_forget(int fd) {
 }
 
 static int in(const char *path) { return *folder && !strncmp(path, folder, strlen(folder)); }
-
 static int in_fd(int fd) {
     char path[4096] = "";
     return *folder && readlink(link_of(fd), path, sizeof path - 1) > 0 && in(path);
@@ -61,9 +59,11 @@ static int in_fd(int fd) {
 static int turn(int counts) { return !counts || ++count < nth ? 0 : count == nth ? 1 : 2; }
 
 static int fails(int turn) {
-    if (kind != FROM_THEN_ON && (kind != ONCE || turn != 1)) return 0;
-    return turn ? errno = error, 1 : 0;
+    return (turn && kind == FROM_THEN_ON) || (turn == 1 && kind == ONCE) ? errno = error, 1 : 0;
 }
+
+/* For what does not write, and is done or not done. */
+static int refuses(int counts) { return fails(turn(kind < HALF && counts)); }
 
 /* How much of `size` is written. */
 static size_t part(int fd, int turn, size_t size) {
@@ -72,7 +72,7 @@ static size_t part(int fd, int turn, size_t size) {
 }
 
 #define CALL(name, counts, parameters, ...) \
-    int name parameters { return fails(turn(counts)) ? -1 : REAL(name)(__VA_ARGS__); }
+    int name parameters { return refuses(counts) ? -1 : REAL(name)(__VA_ARGS__); }
 CALL(rename, in(to), (const char *from, const char *to), from, to)
 CALL(symlink, in(path), (const char *to, const char *path), to, path)
 CALL(mkdir, in(path), (const char *path, mode_t mode), path, mode)
@@ -96,21 +96,21 @@ int open64(const char *path, int flags, ...) {
     va_start(more, flags);
     mode_t mode = flags & O_CREAT ? va_arg(more, mode_t) : 0;
     va_end(more);
-    if (fails(turn((flags & O_ACCMODE) && in(path)))) return -1;
+    if (refuses((flags & O_ACCMODE) && in(path))) return -1;
     int fd = REAL(open64)(path, flags, mode);
     if (flags & O_TRUNC && is_lost(fd)) close(lost), lost = -1;
     return fd;
 }
 
 int fsync(int fd) {
-    if (!fails(turn(in_fd(fd))) && !(*folder && is_lost(fd))) return REAL(fsync)(fd);
+    if (!refuses(in_fd(fd)) && !(*folder && is_lost(fd))) return REAL(fsync)(fd);
     will_forget(fd);
     return errno = error, -1;
 }
 
 int close(int fd) {
-    int now = turn(in_fd(fd) && fcntl(fd, F_GETFL) & O_ACCMODE), result = REAL(close)(fd);
-    return fails(now) ? -1 : result;
+    int bad = refuses(in_fd(fd) && fcntl(fd, F_GETFL) & O_ACCMODE), result = REAL(close)(fd);
+    return bad ? -1 : result;
 }
 
 /* Who asks to read from the disk gets what the disk has. */

@@ -21,13 +21,13 @@ def faulty_disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("operation", "least", "says"),
     [
-        ("AddKey", 40, "the disk did not confirm it (Input/output error)"),
-        ("AddTheFirstKey", 40, "the disk did not confirm it (No space left on device)"),
-        ("RemoveKey", 40, "the disk did not confirm it (Input/output error)"),
-        ("Remember", 30, ""),
-        ("RememberTheFirst", 30, ""),
-        ("Pull", 100, ""),
-        ("PullTheFirst", 200, ""),
+        ("AddKey", 30, "the disk did not confirm it (Input/output error)"),
+        ("AddTheFirstKey", 30, "the disk did not confirm it (No space left on device)"),
+        ("RemoveKey", 30, "the disk did not confirm it (Input/output error)"),
+        ("Remember", 20, ""),
+        ("RememberTheFirst", 20, ""),
+        ("Pull", 80, ""),
+        ("PullTheFirst", 150, ""),
         ("PullAgain", 0, ""),  # nothing has to be written
     ],
 )
