@@ -167,7 +167,7 @@ def _change(path: Path, change: Callable[[tuple[Key, ...]], tuple[Key, ...]]) ->
         try:
             fcntl.flock(folder, fcntl.LOCK_EX)
             _write(path, change(load(path)))
-            os.fsync(folder)
+            _confirm(path, folder)
         finally:
             os.close(folder)
     except OSError as error:
@@ -175,6 +175,19 @@ def _change(path: Path, change: Callable[[tuple[Key, ...]], tuple[Key, ...]]) ->
             f"The keys cannot be stored in {path} ({error.strerror}); "
             "name another file with server.keys in models.yaml."
         ) from error
+
+
+def _confirm(path: Path, folder: int) -> None:
+    """Tells of a disk that does not. No error: the change is made, and a new secret is needed."""
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        _log.warning(
+            "The keys in %s are changed, but the disk did not confirm it (%s); "
+            "after a power cut, look at them with `onebox keys list`.",
+            path,
+            error.strerror,
+        )
 
 
 def _write(path: Path, keys: tuple[Key, ...]) -> None:

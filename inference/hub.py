@@ -80,8 +80,7 @@ def pull(source: Source, progress: Progress) -> Path:
         with _told_plainly(source):
             here = _cached(source)
             if here is None or not _verify(_blob(here)):
-                _fetch(source, progress)
-                _link(source)
+                _link(source, _fetch(source, progress))
     return resolve(source)
 
 
@@ -159,7 +158,8 @@ def _verify(blob: Path) -> bool:
     if _sha256(blob) != blob.name:
         blob.unlink()
         return False
-    _mark(blob)
+    if not _is_marked(blob):  # a full disk would take away a mark that is right
+        _mark(blob)
     return True
 
 
@@ -196,7 +196,7 @@ def _ask(source: HubFile) -> _Remote:
     return _Remote(url, etag, metadata.size)
 
 
-def _fetch(source: HubFile, progress: Progress) -> None:
+def _fetch(source: HubFile, progress: Progress) -> Path:
     """Puts the verified blob into the cache, under the lock that the hub's own client takes."""
     remote = _ask(source)
     folder = repo_folder_name(repo_id=source.repo, repo_type="model")
@@ -206,28 +206,33 @@ def _fetch(source: HubFile, progress: Progress) -> None:
     lock.parent.mkdir(parents=True, exist_ok=True)
     with WeakFileLock(lock):
         if _verify(blob):
-            return
+            return blob
         part = blob.with_name(f"{blob.name}.incomplete")
-        _download(source, remote, part, progress)
-        if _sha256(part) != remote.sha256:
+        for _ in range(2 if part.exists() else 1):  # what was kept may be what is wrong
+            _download(source, remote, part, progress)
+            if _sha256(part) == remote.sha256:
+                part.replace(blob)
+                _mark(blob)
+                return blob
             part.unlink()
-            raise DownloadError(
-                f"What arrived as {source.file} does not have the SHA-256 that the hub announces, "
-                f"so it was deleted. Try once more: onebox pull {source.name}"
-            )
-        part.replace(blob)
-        _mark(blob)
+    raise DownloadError(
+        f"What arrived as {source.file} does not have the SHA-256 that the hub announces, "
+        f"so it was deleted. Try once more: onebox pull {source.name}"
+    )
 
 
-def _link(source: HubFile) -> None:
+def _link(source: HubFile, blob: Path) -> None:
     """Lets the hub's client, which finds the blob in its place, make the rest of its layout."""
-    hf_hub_download(
+    path = hf_hub_download(
         source.repo,
         source.file,
         revision=source.revision,
         cache_dir=_cache(),
         endpoint=_endpoint(),
     )
+    if not os.path.islink(path):  # the client copies, or half copies, where it could not try a link
+        os.unlink(path)
+        os.symlink(os.path.relpath(blob, os.path.dirname(path)), path)
 
 
 def _download(source: HubFile, remote: _Remote, part: Path, progress: Progress) -> None:
@@ -242,6 +247,8 @@ def _download(source: HubFile, remote: _Remote, part: Path, progress: Progress) 
             _append(source, remote.url, file, partial(_Meter, progress, remote.size))
         file.flush()
         os.fsync(file.fileno())  # the marker must not outlive the content in a power cut
+        if here:  # memory may have what the disk refused in an earlier attempt
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _require_space(source: HubFile, missing: int) -> None:

@@ -139,7 +139,10 @@ def remember(result: Result) -> Path:
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(msgspec.json.format(msgspec.json.encode(result)) + b"\n")
+        with partial.open("wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(result)) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())  # a disk may say only now that it did not take the bytes
         partial.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):

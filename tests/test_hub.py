@@ -182,7 +182,7 @@ def test_a_server_without_ranges_sends_everything_again(hub: HubStandIn, tmp_pat
     assert seen[-1] == len(LARGE)
 
 
-@pytest.mark.parametrize("leftover", [SMALL, SMALL[:-1], SMALL + b"more"])
+@pytest.mark.parametrize("leftover", [SMALL, SMALL[:-1], SMALL + b"more", bytes(1000)])
 def test_any_leftover_of_an_earlier_attempt_is_made_whole(
     hub: HubStandIn, tmp_path: Path, leftover: bytes
 ) -> None:
