@@ -3,7 +3,7 @@
 Hub files live in the Hugging Face cache, laid out by its own client, so that other tools share
 them. Two things are done here because that client (huggingface_hub 2.4) does not do them: it
 discards the part of an interrupted download, and it compares sizes but never SHA-256. This module
-does not know what is inside a GGUF file, nor how a progress bar looks.
+does not know what is inside a GGUF file, where a hub may lead, nor how a progress bar looks.
 """
 
 import hashlib
@@ -11,9 +11,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Self, cast
@@ -26,21 +25,15 @@ from huggingface_hub import (
     hf_hub_url,
     try_to_load_from_cache,
 )
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RemoteEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.file_download import http_get, repo_folder_name
 from huggingface_hub.utils import (  # type: ignore[attr-defined]  # it exports them lazily
     WeakFileLock,
     build_hf_headers,
 )
 
+from inference.hub_client import endpoint, install
+from inference.hub_errors import reason, told_plainly
 from inference.model import Bundled, HubFile, Source
 from inference.types import BadModelFile, DownloadError
 
@@ -77,7 +70,8 @@ def pull(source: Source, progress: Progress) -> Path:
     source has nothing to bring. Raises as `resolve`, with what happened and what to do.
     """
     if isinstance(source, HubFile):
-        with _told_plainly(source):
+        with told_plainly(source, _cache()):
+            install()
             here = _cached(source)
             if here is None or not _verify(_blob(here)):
                 _link(source, _fetch(source, progress))
@@ -108,10 +102,6 @@ def _pulled(source: HubFile) -> Path:
 
 # The hub's cache: <cache>/models--OWNER--NAME/snapshots/COMMIT/FILE is a link to blobs/ETAG, and
 # the ETag of a large file is its SHA-256, so a blob's name says what its content must be.
-
-
-def _endpoint() -> str:
-    return os.environ.get("HF_ENDPOINT", constants.ENDPOINT).rstrip("/")
 
 
 def _cache() -> Path:
@@ -180,12 +170,12 @@ class _Remote:
 
 
 def _ask(source: HubFile) -> _Remote:
-    url = hf_hub_url(source.repo, source.file, revision=source.revision, endpoint=_endpoint())
-    metadata = get_hf_file_metadata(url, endpoint=_endpoint())
+    url = hf_hub_url(source.repo, source.file, revision=source.revision, endpoint=endpoint())
+    metadata = get_hf_file_metadata(url, endpoint=endpoint())
     etag = metadata.etag or ""
     if metadata.size is None or not re.fullmatch("[0-9a-f]{64}", etag):
         raise DownloadError(
-            f"{_endpoint()} does not say which size and SHA-256 {source.repo}/{source.file} has, "
+            f"{endpoint()} does not say which size and SHA-256 {source.repo}/{source.file} has, "
             "so a download could not be verified; is HF_ENDPOINT right?"
         )
     if source.sha256 not in (None, etag):
@@ -228,7 +218,16 @@ def _link(source: HubFile, blob: Path) -> None:
         source.file,
         revision=source.revision,
         cache_dir=_cache(),
-        endpoint=_endpoint(),
+        endpoint=endpoint(),
+        tqdm_class=cast(Any, partial(_refuse_another, source)),
+    )
+
+
+def _refuse_another(source: HubFile, **_: object) -> None:
+    """What hf_hub_download calls before it fetches: then the hub names another blob than before."""
+    raise DownloadError(
+        f"The hub got another {source.file} while this one was on its way. "
+        f"Fetch that with: onebox pull {source.name}"
     )
     if not os.path.islink(path):  # the client copies, or half copies, where it could not try a link
         os.unlink(path)
@@ -260,8 +259,12 @@ def _require_space(source: HubFile, missing: int) -> None:
         )
 
 
+class _TooMuchError(Exception):
+    """More bytes came than the hub announced."""
+
+
 class _Meter:
-    """What http_get takes for a progress bar: it counts bytes, and shows nothing."""
+    """What http_get takes for a progress bar: it counts bytes before they are written."""
 
     def __init__(self, report: Progress, size: int, *, initial: int, **_: object) -> None:
         self._report, self._size, self._here = report, size, initial
@@ -274,6 +277,8 @@ class _Meter:
 
     def update(self, count: int) -> None:
         self._here += count
+        if self._here > self._size:
+            raise _TooMuchError
         self._report(self._here, self._size)
 
 
@@ -288,67 +293,12 @@ def _append(source: HubFile, url: str, file: BinaryIO, meter: partial[_Meter]) -
         )
     except (httpx2.TransportError, HfHubHTTPError) as error:
         raise DownloadError(
-            f"The download of {source.name} was interrupted ({_reason(error)}). What has arrived "
+            f"The download of {source.name} was interrupted ({reason(error)}). What has arrived "
             f"is kept; go on with: onebox pull {source.name}"
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, HfHubHTTPError):
-        return f"status {error.response.status_code}"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return (str(error) or type(error).__name__).splitlines()[0]
-
-
-_UNREACHABLE = "{hub} cannot be reached ({error}). Check the network, then: onebox pull {name}"
-_SENTENCES: tuple[tuple[type[Exception], str], ...] = (  # the first that fits; most special first
-    (
-        GatedRepoError,
-        "{repo} is gated: accept its terms at {hub}/{repo}, then set HF_TOKEN to a token of the "
-        "account that did.",
-    ),
-    (
-        RepositoryNotFoundError,
-        "{hub} has no repository {repo}, or it is private: check `repo` in models.yaml, or set "
-        "HF_TOKEN to a token that may read it.",
-    ),
-    (
-        RevisionNotFoundError,
-        "{repo} has no revision {revision}: check `revision` in models.yaml.",
-    ),
-    (
-        RemoteEntryNotFoundError,
-        "{repo} has no file {file}: check `files` in models.yaml against {hub}/{repo}/tree/main.",
-    ),
-    (
-        HfHubHTTPError,
-        "{hub} refused {repo}/{file} ({error}). If HF_TOKEN is set, check it; else try later: "
-        "onebox pull {name}",
-    ),
-    (httpx2.TransportError, _UNREACHABLE),
-    (httpx2.InvalidURL, _UNREACHABLE),
-    (OfflineModeIsEnabled, "HF_HUB_OFFLINE forbids downloads; unset it, then: onebox pull {name}"),
-    (LocalEntryNotFoundError, _UNREACHABLE),
-    (
-        UnicodeDecodeError,
-        "What {cache} says of {repo} is damaged: delete the folder refs of that repository there, "
-        "then: onebox pull {name}",
-    ),
-    (
-        OSError,
-        "{name} cannot be stored in {cache} ({error}). Make room there, or set HF_HOME to another "
-        "disk; then: onebox pull {name}",
-    ),
-)
-
-
-@contextmanager
-def _told_plainly(source: HubFile) -> Iterator[None]:
-    """Turns what the hub's client and the disk raise into a DownloadError for a person."""
-    try:
-        yield
-    except tuple(kind for kind, _ in _SENTENCES) as error:
-        sentence = next(text for kind, text in _SENTENCES if isinstance(error, kind))
-        about = asdict(source) | {"hub": _endpoint(), "cache": _cache(), "error": _reason(error)}
-        raise DownloadError(sentence.format(**about)) from error
+    except _TooMuchError:
+        Path(file.name).unlink()
+        raise DownloadError(
+            f"The hub sends more bytes than it announces for {source.file}, so what arrived was "
+            f"deleted. Try once more: onebox pull {source.name}"
+        ) from None

@@ -32,6 +32,12 @@ class HubStandIn(ThreadingHTTPServer):
         self.tokens_at_the_cdn: list[str] = []
         self.announced_size: int | None = None
         self.announces_nothing = False
+        self.leads_to: str | None = None
+        """Where files are said to be, instead of at the other host name."""
+        self.described = 0
+        """Answers about a file, which are redirects."""
+        self.surplus: int | None = None
+        """Send so many bytes after the content, and do not say how many."""
         self.wrong_bytes = False
         self.ignores_ranges = False
         self.cut_at: int | None = None
@@ -53,6 +59,7 @@ class HubStandIn(ThreadingHTTPServer):
         """Everything works again."""
         self.cut_at = self.stall_at = None
         self.wrong_bytes = self.out_of_order = False
+        self.surplus = None
         self.released.set()
 
     def body(self, start: int) -> Iterator[bytes]:
@@ -66,6 +73,8 @@ class HubStandIn(ThreadingHTTPServer):
         if self.stall_at is not None:
             self.released.wait()
         yield content[end:]
+        for _ in range(0, self.surplus or 0, 2**20):
+            yield bytes(2**20)
 
 
 class _Request(BaseHTTPRequestHandler):
@@ -108,8 +117,10 @@ class _Request(BaseHTTPRequestHandler):
         return self._redirect()
 
     def _redirect(self) -> None:
+        self.hub.described += 1
+        cdn = f"http://localhost:{self.hub.server_port}/cdn/{self.hub.sha256}"
         headers = {
-            "Location": f"http://localhost:{self.hub.server_port}/cdn/{self.hub.sha256}",
+            "Location": self.hub.leads_to or cdn,
             "X-Repo-Commit": COMMIT,
             "X-Linked-Size": str(self.hub.announced_size or len(self.hub.content)),
             "X-Linked-Etag": f'"{self.hub.sha256}"',
@@ -122,7 +133,8 @@ class _Request(BaseHTTPRequestHandler):
         wanted = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
         start = int(wanted[1]) if wanted and not self.hub.ignores_ranges else 0
         partial = {"Content-Range": f"bytes {start}-{size - 1}/{size}"} if start else {}
-        self._answer(206 if start else 200, {"Content-Length": str(size - start)} | partial)
+        length = str(size - start) if self.hub.surplus is None else ""
+        self._answer(206 if start else 200, {"Content-Length": length} | partial)
         try:
             for piece in self.hub.body(start):
                 self.wfile.write(piece)
@@ -134,7 +146,8 @@ class _Request(BaseHTTPRequestHandler):
     def _answer(self, status: int, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
         for name, value in ({"Content-Length": "0"} | (headers or {})).items():
-            self.send_header(name, value)
+            if value:
+                self.send_header(name, value)
         self.end_headers()
 
 

@@ -2,6 +2,7 @@
 
 import os
 import random
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,8 +24,18 @@ SMALL = random.Random(1).randbytes(100_000)
 LARGE = random.Random(2).randbytes(CHUNK * 5 // 2)
 
 
+PAGE = f"/{REPO}/resolve/main/weights-Q8_0.gguf"
+connect = socket.socket.connect
+
+
+def connect_here(self: socket.socket, address: tuple[str, int]) -> None:
+    assert address[0].startswith("127."), f"a test reached for {address[0]}"
+    connect(self, address)
+
+
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubStandIn]:
+    monkeypatch.setattr(socket.socket, "connect", connect_here)
     with hub_stand_in(SMALL) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
@@ -234,6 +245,63 @@ def test_a_token_opens_a_gated_repository_and_stays_at_the_hub(
     monkeypatch.setenv("HF_TOKEN", hub.token)
     assert pull(SOURCE, ignore).read_bytes() == SMALL
     assert hub.tokens_at_the_cdn == []
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        (
+            "http://169.254.169.254/latest/meta-data",
+            "no hub may lead to the address 169.254.169.254",
+        ),
+        ("http://0.0.0.0:{port}/cdn/file", "no hub may lead to the address 0.0.0.0"),
+        (
+            "http://[::ffff:169.254.169.254]/",
+            "no hub may lead to the address ::ffff:169.254.169.254",
+        ),
+        ("http://ok\\@0.0.0.0:{port}/cdn/file", "no hub may lead to the address 0.0.0.0"),
+        ("ftp://127.0.0.1:{port}/cdn/file", "which is not https"),
+        ("http://[::1:{port}/cdn/file", "no address"),
+    ],
+)
+def test_a_hub_may_not_lead_just_anywhere(hub: HubStandIn, place: str, words: str) -> None:
+    hub.leads_to = place.format(port=hub.server_port)
+    assert words in refused()
+    assert hub.sent == 0
+
+
+@pytest.mark.parametrize(
+    ("host", "answers"),
+    [("", 1 + 3), ("http://localhost:{port}", 1 + 1 + 3)],  # who goes on: the hub's client, httpx2
+)
+def test_redirects_end_after_three(hub: HubStandIn, host: str, answers: int) -> None:
+    hub.leads_to = host.format(port=hub.server_port) + PAGE
+    assert "never to the file" in refused()
+    assert hub.described == answers
+
+
+def test_more_than_was_announced_is_not_stored(hub: HubStandIn, tmp_path: Path) -> None:
+    hub.surplus = 4 * CHUNK
+    assert "more bytes than it announces" in refused()
+    assert not list(tmp_path.rglob("*.incomplete"))
+    hub.recover()
+    hub.announced_size = len(SMALL) - 1
+    assert "more bytes than it announces" in refused()
+    hub.announced_size = None
+    assert pull(SOURCE, ignore).read_bytes() == SMALL
+
+
+def test_what_changes_at_the_hub_meanwhile_is_not_fetched_unseen(
+    hub: HubStandIn, tmp_path: Path
+) -> None:
+    def change(here: int, size: int) -> None:
+        hub.content = LARGE
+
+    sha256 = hub.sha256
+    with pytest.raises(DownloadError, match="another weights-Q8_0"):
+        pull(SOURCE, change)
+    assert {path.stem for path in tmp_path.rglob("blobs/*")} == {sha256}
+    assert pull(SOURCE, ignore).read_bytes() == LARGE
 
 
 @pytest.mark.parametrize(
