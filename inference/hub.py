@@ -221,6 +221,9 @@ def _link(source: HubFile, blob: Path) -> None:
         endpoint=endpoint(),
         tqdm_class=cast(Any, partial(_refuse_another, source)),
     )
+    if not os.path.islink(path):  # the client copies, or half copies, where it could not try a link
+        os.unlink(path)
+        os.symlink(os.path.relpath(blob, os.path.dirname(path)), path)
 
 
 def _refuse_another(source: HubFile, **_: object) -> None:
@@ -229,9 +232,6 @@ def _refuse_another(source: HubFile, **_: object) -> None:
         f"The hub got another {source.file} while this one was on its way. "
         f"Fetch that with: onebox pull {source.name}"
     )
-    if not os.path.islink(path):  # the client copies, or half copies, where it could not try a link
-        os.unlink(path)
-        os.symlink(os.path.relpath(blob, os.path.dirname(path)), path)
 
 
 def _download(source: HubFile, remote: _Remote, part: Path, progress: Progress) -> None:

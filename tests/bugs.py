@@ -208,8 +208,8 @@ BUGS = (
     Bug(
         "a suspect that hangs up is waited for",
         JOURNAL,
-        "        if entry is self._on_trial:\n            self._on_trial = None\n\n    def strangers",
-        "\n    def strangers",
+        "            self._on_trial = None\n\n    def strangers",
+        "            pass\n\n    def strangers",
         "tests/test_journal.py",
     ),
     Bug(

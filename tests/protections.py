@@ -9,6 +9,7 @@ ERRORS, BODY, SERVER, CONNECTION = (
 SANDBOX, TEMPLATE, RENDERING = (
     f"inference/{name}.py" for name in ("sandbox", "template", "render_worker")
 )
+HUB_CLIENT = "inference/hub_client.py"
 GGUF, LLAMA = "inference/gguf_format.py", "inference/llama.py"
 IN_THE_SANDBOX = "tests/test_sandbox.py"
 
@@ -166,6 +167,41 @@ PROTECTIONS = (
         '    "response_format": ({"type": "text"},),\n',
         "",
         "tests/test_api_errors.py",
+    ),
+    Bug(
+        "a hub leads to nothing private",
+        HUB_CLIENT,
+        "            if found > self._hub.privacy:\n",
+        "            if False:\n",
+        "tests/test_hub_client.py",
+    ),
+    Bug(
+        "a hub leads to no metadata",
+        HUB_CLIENT,
+        "            if found is None:\n",
+        "            if False:\n",
+        "tests/test_hub_client.py",
+    ),
+    Bug(
+        "what is connected to is what was checked",
+        HUB_CLIENT,
+        "request.url.copy_with(host=address)",
+        "request.url",
+        "tests/test_hub_client.py",
+    ),
+    Bug(
+        "a hub speaks https",
+        HUB_CLIENT,
+        "        self._check_scheme(url)\n",
+        "",
+        "tests/test_hub_client.py",
+    ),
+    Bug(
+        "a hub sends no more than it announced",
+        "inference/hub.py",
+        "        if self._here > self._size:\n",
+        "        if False:\n",
+        "tests/test_hub.py",
     ),
     Bug(
         "workers know no secrets",
