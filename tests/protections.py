@@ -6,9 +6,7 @@ CLI, GUARD, KEYS, ORIGINS = (f"api/{name}.py" for name in ("cli", "guard", "keys
 ERRORS, BODY, SERVER, CONNECTION = (
     f"api/{name}.py" for name in ("errors", "body", "server", "connection")
 )
-SANDBOX, TEMPLATE, RENDERING = (
-    f"inference/{name}.py" for name in ("sandbox", "template", "render_worker")
-)
+SANDBOX, TEMPLATE = "inference/sandbox.py", "inference/template.py"
 HUB_CLIENT = "inference/hub_client.py"
 GGUF, LLAMA = "inference/gguf_format.py", "inference/llama.py"
 IN_THE_SANDBOX = "tests/test_sandbox.py"
@@ -148,15 +146,8 @@ PROTECTIONS = (
         "tests/test_template.py",
     ),
     Bug(
-        "templates have so much time",
-        RENDERING,
-        "        limit_cpu(seconds_for(question, seconds))\n",
-        "",
-        "tests/test_renderer.py",
-    ),
-    Bug(
         "templates have so much memory",
-        RENDERING,
+        "inference/render_worker.py",
         "    limit_memory(MEMORY)\n",
         "",
         "tests/test_renderer.py",
@@ -248,8 +239,8 @@ PROTECTIONS = (
     Bug(
         "the file that is loaded is the one that was looked at",
         LLAMA,
-        "        _check_stamp(config)\n        model: int",
-        "        model: int",
+        "        if stamp_of(os.stat(config.path)) == config.stamp:\n",
+        "        if True:\n",
         "tests/test_preflight.py",
     ),
     Bug(

@@ -199,6 +199,15 @@ def test_a_file_that_is_not_the_one_that_was_locked_is_not_installed(box: Box, n
     assert setup.returncode == 1
 
 
+@pytest.mark.parametrize("name", ["build", "llama"])
+def test_a_list_without_hashes_installs_nothing(box: Box, name: str) -> None:
+    lock = box.checkout / "locks" / f"{name}.txt"
+    lock.write_text("llama-cpp-python==0.3.36\n")
+    setup = box.start("--extra", "dev")
+    assert "Hashes are required" in setup.communicate()[1]
+    assert setup.returncode == 1
+
+
 def test_every_ingredient_of_a_recipe_changes_its_key() -> None:
     others = [
         replace(RECIPE, **{field.name: getattr(RECIPE, field.name) + extra})
