@@ -17,6 +17,7 @@ from inference import (
     DeadlineExceeded,
     InferenceError,
     NotReady,
+    NumericalError,
     Overloaded,
     Poisonous,
     Revoked,
@@ -162,7 +163,7 @@ def error_response(error: InferenceError) -> JSONResponse:
         headers["WWW-Authenticate"] = "Bearer"
     if status in RETRIED:
         headers["Retry-After"] = str(getattr(error, "retry_after", 1))
-    if isinstance(error, Poisonous):
+    if isinstance(error, Poisonous | NumericalError):
         headers["x-should-retry"] = "false"  # heeded by the clients of OpenAI and Anthropic
     if isinstance(error, _LAST):
         headers["Connection"] = "close"

@@ -6,6 +6,7 @@ closed before anybody thinks of it. An answer's parts pass through untouched.
 """
 
 import asyncio
+import logging
 import re
 from collections.abc import Mapping
 from typing import Final
@@ -42,6 +43,7 @@ HEADERS: Final = [  # of every answer
     ("Cross-Origin-Resource-Policy", "same-origin"),  # does not concern what CORS allows
 ]
 _LOOK_EVERY: Final = 0.25  # seconds
+_log = logging.getLogger(__name__)
 _JSON: Final = re.compile(rb"application/([a-z0-9.!#$&^_-]+\+)?json[ \t]*(;[^,]*)?")
 _READ: Final = frozenset(
     {b"host", b"origin", b"sec-fetch-site", b"authorization", b"x-api-key", b"content-type"}
@@ -132,8 +134,11 @@ async def expel_revoked(pool: Pool, keys: KeyFile) -> None:
     """End what a key has asked for, running or recorded, soon after it was taken away."""
     while True:
         await asyncio.sleep(_LOOK_EVERY)
-        if keys.required() and not keys.damaged:  # a damaged file does not say who is left
-            pool.expel(keys.tenants)
+        try:
+            if keys.required() and not keys.damaged:  # a damaged file does not say who is left
+                pool.expel(keys.tenants)
+        except Exception:  # nobody would notice that nobody looks any more
+            _log.exception("Removed keys could not be looked for.")
 
 
 def _read(scope: Scope) -> Headers:

@@ -10,7 +10,7 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from urllib.parse import urljoin
 from urllib.request import getproxies, proxy_bypass
 
@@ -31,12 +31,12 @@ def endpoint() -> str:
 def install() -> None:
     """From now on the hub's client goes through a `Guard`, everywhere in this process."""
     with _INSTALLING:
-        _install(endpoint(), "HF_ENDPOINT" in os.environ)
+        _install(endpoint())
 
 
 @lru_cache(maxsize=1)  # to install again would end the downloads of other threads
-def _install(url: str, chosen: bool) -> None:
-    hub = Hub(url, chosen)
+def _install(url: str) -> None:
+    hub = Hub(url)
     hooks = get_session().event_hooks  # they know HF_HUB_OFFLINE, and name each request
     set_client_factory(
         lambda: httpx2.Client(
@@ -50,20 +50,22 @@ def _install(url: str, chosen: bool) -> None:
 
 
 class Hub:
-    """Where pulls begin; `chosen` by the operator, who may choose one that is not public."""
+    """Where pulls begin. It may have addresses of any privacy, and lead to the least of those.
 
-    def __init__(self, url: str, chosen: bool) -> None:
+    What it has is what it had first: a name that becomes private later must not open the network.
+    """
+
+    def __init__(self, url: str) -> None:
         self.url = httpx2.URL(url)
-        self._chosen = chosen
+        self._own: list[Privacy] = []
 
-    @cached_property  # once: a name that becomes a private one later must not open the network
-    def privacy(self) -> Privacy:
-        """How private the addresses are that it may lead to: no more than its own."""
-        if not self._chosen:
-            return Privacy.PUBLIC
-        addresses = _addresses(self.url, literal=_proxy(self.url) is not None)
-        own = [found for address in addresses if (found := privacy(address)) is not None]
-        return max(own, default=Privacy.PUBLIC)
+    def allows(self, url: httpx2.URL, addresses: list[str]) -> Privacy:
+        """How private a server at `url` may be, which is at these addresses."""
+        here = url.host == self.url.host
+        if not self._own:
+            own = addresses if here else _addresses(self.url, literal=_proxy(self.url) is not None)
+            self._own = [found for address in own if (found := privacy(address)) is not None]
+        return (max if here else min)(self._own, default=Privacy.PUBLIC)
 
 
 def _open(proxy: str | None) -> httpx2.BaseTransport:
@@ -116,11 +118,12 @@ class Guard(httpx2.BaseTransport):
             raise self._refusal(url, "which is not https")
 
     def _check(self, url: httpx2.URL, addresses: list[str]) -> None:
+        allowed = self._hub.allows(url, addresses)
         for address in addresses:
             found = privacy(address)
             if found is None:
                 raise self._refusal(url, f"but no hub may lead to the address {address}")
-            if found > self._hub.privacy:
+            if found > allowed:
                 raise self._refusal(url, f"whose address {address} is {found.name.lower()}")
 
     def _refusal(self, url: httpx2.URL, reason: str) -> DownloadError:
@@ -153,6 +156,7 @@ class _Trail(threading.local):
         self.redirects = self.redirects + 1 if followed else 0
         self.secure = self.secure and followed
         if self.redirects > MAX_REDIRECTS:
+            self.leads_to = None
             raise httpx2.TooManyRedirects(f"more than {MAX_REDIRECTS} redirects")
 
     def leave(self, url: httpx2.URL, response: httpx2.Response) -> None:
@@ -161,6 +165,8 @@ class _Trail(threading.local):
         if response.has_redirect_location:
             try:
                 target = httpx2.URL(urljoin(str(url), response.headers["Location"]))
+                if not target.host:
+                    raise ValueError("it names no host")
                 self.leads_to = target.copy_with(fragment=None)
             except (httpx2.InvalidURL, ValueError) as error:
                 response.close()

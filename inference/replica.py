@@ -56,6 +56,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 60.0  # seconds before a restart
 _GOOD_LIFE = 60.0  # seconds
 _HOPELESS = 3  # lives in a row that got nowhere
 _TOO_MANY_FAULTS, _IN_SECONDS = 3, 60.0  # of a worker that did better before
+_RETIRES_EVERY = 3600.0  # seconds: what a new worker does not mend, the next would not either
 _OWN_FAULT, _KILLED = 1.0, 0.7  # blame for a request; what comes from outside says less of it
 _LOST = "The process that runs the model keeps dying; please try again later."
 _POISONOUS = "The process that runs the model keeps dying at this request; it is not tried again."
@@ -109,6 +110,7 @@ class Replica:
         self._changed = asyncio.Event()
         self._bad_lives = 0
         self._next_start = 0.0
+        self._next_retirement = 0.0
         self.state: State = "loading"
         self.detail = ""
         self.info: ModelInfo | None = None
@@ -277,9 +279,10 @@ class Replica:
     def _doubt(self, life: _Life) -> None:
         """Output was no number. One that is always like that has a bad file, and stays; one that
         was not may have lost its memory, and is replaced."""
-        life.faults.append(_now())
-        many = len(life.faults) == _TOO_MANY_FAULTS
-        if life.sound and many and _now() - life.faults[0] < _IN_SECONDS:
+        life.faults.append(now := _now())
+        many = len(life.faults) == _TOO_MANY_FAULTS and now - life.faults[0] < _IN_SECONDS
+        if life.sound and many and now >= self._next_retirement:
+            self._next_retirement = now + _RETIRES_EVERY
             life.retired = True
             life.refusal = "the model's worker was replaced: its output was no number three times"
             _log.error("The model's worker is replaced: its output was no number three times.")

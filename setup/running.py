@@ -18,8 +18,18 @@ _COUNTER: Final = re.compile(r"\s*\[(\d+)/(\d+)\] ")
 _ERROR: Final = re.compile(r"\berror:", re.IGNORECASE)
 _SHOWN_LINES: Final = 8
 _NOT_INHERITED: Final = frozenset(
-    # The first turns GGML_NATIVE off; the others would change the build behind its key's back.
-    ("SOURCE_DATE_EPOCH", "CMAKE_ARGS", "CFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS")
+    # The first turns GGML_NATIVE off; others would change the build behind its key's back, or want
+    # other versions than those that are locked.
+    [
+        "SOURCE_DATE_EPOCH",
+        "CMAKE_ARGS",
+        "CFLAGS",
+        "CXXFLAGS",
+        "CPPFLAGS",
+        "LDFLAGS",
+        "PIP_CONSTRAINT",
+        "PIP_BUILD_CONSTRAINT",
+    ]
 )
 
 

@@ -57,8 +57,8 @@ PROTECTIONS = (
     Bug(
         "a removed key ends what it asked for",
         GUARD,
-        "            pool.expel(keys.tenants)",
-        "            pass",
+        "                pool.expel(keys.tenants)",
+        "                pass",
         "tests/test_api_access.py",
     ),
     Bug(
@@ -162,7 +162,7 @@ PROTECTIONS = (
     Bug(
         "a hub leads to nothing private",
         HUB_CLIENT,
-        "            if found > self._hub.privacy:\n",
+        "            if found > allowed:\n",
         "            if False:\n",
         "tests/test_hub_client.py",
     ),

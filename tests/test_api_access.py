@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from api import keys, limits
+from api import guard, keys, limits
 from api.guard import ADMIN, PUBLIC, expel_revoked
 from api.keys import KeyFile
 from inference import Pool, Started, TextDelta
@@ -237,7 +237,10 @@ async def streamed(client, secret, **fields):
 
 
 @pytest.mark.parametrize("given_again", [False, True])
-async def test_a_key_that_is_taken_away_ends_what_it_asked_for(given_again, deployment, key_file):
+async def test_a_key_that_is_taken_away_ends_what_it_asked_for(
+    given_again, deployment, key_file, monkeypatch
+):
+    monkeypatch.setattr(guard, "_LOOK_EVERY", 0.01)
     alice, bob = keys.add(key_file, "alice"), keys.add(key_file, "bob")
     long = {"ignore_eos": True, "max_tokens": 900}
     pool = Pool(deployment)
@@ -263,6 +266,7 @@ async def test_a_key_that_is_taken_away_ends_what_it_asked_for(given_again, depl
         async with asyncio.timeout(60):
             while pool.status().stats.running:
                 await asyncio.sleep(0.005)
+    assert pool.status().stats.completion_tokens < 300 + 900  # his, and not all of any of hers
     assert pool.status().restarts == 0
 
 

@@ -19,7 +19,9 @@ from inference import (
     DeadlineExceeded,
     InferenceError,
     NotReady,
+    NumericalError,
     Overloaded,
+    Poisonous,
     UnknownModel,
     WorkerLost,
 )
@@ -202,6 +204,8 @@ REFUSALS = [
     (WorkerLost("worker died"), 503, "worker_lost", "1"),
     (DeadlineExceeded("too late"), 408, "deadline_exceeded", None),
     (InferenceError("odd"), 500, "internal_error", None),
+    (Poisonous("it kills"), 500, "request_quarantined", None),
+    (NumericalError("no number"), 500, "numerical_error", None),
 ]
 
 
@@ -214,6 +218,8 @@ async def test_each_refusal_of_the_pool_has_its_status():
             body = error_of(response, status)
             assert (body["message"], body["param"]) == (error.message, error.field)
             assert (body["code"], response.headers.get("retry-after")) == (code, retry)
+            hopeless = isinstance(error, Poisonous | NumericalError)
+            assert response.headers.get("x-should-retry") == ("false" if hopeless else None)
 
 
 async def test_a_bug_is_a_500_that_tells_the_log_and_not_the_client(capsys):

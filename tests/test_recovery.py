@@ -233,6 +233,9 @@ async def test_a_worker_that_loses_its_numbers_is_replaced_and_nobody_else_can_t
     assert await answer(poisoned, nonsense) == ("numerical_error",)
     assert await asyncio.gather(*running) == undisturbed
     assert poisoned.status().restarts == 1
+    for _ in range(4):  # another worker did not help, so a third one would not
+        assert await answer(poisoned, nonsense) == ("numerical_error",)
+    assert poisoned.status().restarts == 1
 
 
 async def test_a_worker_that_never_had_numbers_is_left_alone(poisoned):

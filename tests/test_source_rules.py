@@ -64,13 +64,13 @@ def offences(source: str, requests: set[str] = REQUESTS) -> list[str]:
 
 
 # A clock that can be set is for people to read; nothing waits by it.
-WALL_CLOCKS = {"time", "time.time", "time.time_ns", "datetime.now", "datetime.utcnow"}
+WALL_CLOCKS = {"time", "time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "date.today"}
 FOR_PEOPLE = {"api/openai/common.py", "inference/template.py"}
 
 
 def wall_clocks(source: str) -> set[str]:
     calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
-    return {ast.unparse(call.func) for call in calls} & WALL_CLOCKS
+    return {".".join(ast.unparse(c.func).split(".")[-2:]) for c in calls} & WALL_CLOCKS
 
 
 def _is_false(node: ast.expr) -> bool:
@@ -94,7 +94,7 @@ def test_nothing_waits_by_a_clock_that_can_be_set(path):
     assert not wall_clocks(path.read_text()) or str(path.relative_to(ROOT)) in FOR_PEOPLE
 
 
-@pytest.mark.parametrize("source", ["time.time() - start", "deadline = 5 + time()"])
+@pytest.mark.parametrize("source", ["time.time() - 1", "5 + time()", "datetime.datetime.now()"])
 def test_clocks_that_can_be_set_are_seen(source):
     assert wall_clocks(source)
 
