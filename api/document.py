@@ -16,10 +16,12 @@ import msgspec
 from fastapi import FastAPI, Response
 
 from api import __version__
-from api.errors import RETRIED, ErrorBody
+from api.dialect import EVENTS
+from api.dialects import dialect_of
+from api.errors import RETRIED
 from api.guard import PUBLIC
 
-JSON, TEXT, EVENTS = "application/json", "text/plain", "text/event-stream"
+JSON, TEXT = "application/json", "text/plain"
 COMPONENTS: Final = "#/components/schemas/"
 
 Schema = dict[str, Any]
@@ -55,7 +57,11 @@ class Operation:
 
     @property
     def answers(self) -> dict[int, Mapping[str, Any]]:
-        return {**self.gives, **{status: {JSON: ErrorBody} for status in self.refusals}}
+        return {**self.gives, **{status: {JSON: self.error_type} for status in self.refusals}}
+
+    @property
+    def error_type(self) -> type:
+        return dialect_of(self.path).error_type
 
 
 _OWN: Final = Operation("/openapi.json", "This document", {200: {JSON: Schema}})
@@ -115,26 +121,26 @@ def _operation(operation: Operation, schema_of: Mapping[Any, Schema]) -> Schema:
             for name, place in names
         ],
         "responses": {
-            str(status): _response(status, by_media, schema_of, status in operation.refusals)
+            str(status): _response(operation, status, by_media, schema_of)
             for status, by_media in operation.answers.items()
         },
     }
 
 
 def _response(
-    status: int, by_media: Mapping[str, Any], schema_of: Mapping[Any, Schema], refusal: bool
+    operation: Operation, status: int, by_media: Mapping[str, Any], schema_of: Mapping[Any, Schema]
 ) -> Schema:
-    content = {media: _media(media, schema_of[type]) for media, type in by_media.items()}
+    error = {"$ref": f"{COMPONENTS}{operation.error_type.__name__}"}
+    content = {media: _media(media, schema_of[type], error) for media, type in by_media.items()}
     response: Schema = {"description": HTTPStatus(status).phrase, "content": content}
-    if refusal and status in RETRIED:
+    if status in operation.refusals and status in RETRIED:
         seconds = {"required": True, "schema": {"type": "integer", "minimum": 1}}
         response["headers"] = {"Retry-After": seconds}
     return response
 
 
-def _media(media: str, schema: Schema) -> Schema:
+def _media(media: str, schema: Schema, error: Schema) -> Schema:
     """OpenAPI 3.1 has no schema for the events of a stream; ours says what is in each."""
     if media != EVENTS:
         return {"schema": schema}
-    events = {"anyOf": [schema, {"$ref": f"{COMPONENTS}{ErrorBody.__name__}"}]}
-    return {"x-event-data": events}
+    return {"x-event-data": {"anyOf": [schema, error]}}

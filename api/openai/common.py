@@ -17,7 +17,8 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from api import __version__
 from api.body import WireModel, Word, validate
-from api.document import COMPONENTS, EVENTS, JSON, Operation, Schema, Takes
+from api.dialect import EVENTS
+from api.document import COMPONENTS, JSON, Operation, Schema, Takes
 from inference import BadRequest, Finished, Sampling
 
 FINGERPRINT: Final = f"onebox-{__version__}"
