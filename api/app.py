@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from api import document, errors, health, metrics, streams
+from api.anthropic import messages
 from api.guard import Guard, expel_revoked
 from api.keys import KeyFile
 from api.openai import chat, completions, models
@@ -39,7 +40,7 @@ def create_app(pool: Pool, reach: Reach | None = None, keys: KeyFile | None = No
     app.state.archive = Archive()
     errors.install(app)
     app.add_middleware(Guard, reach=reach or Reach(), keys=keys)
-    rooms = (health, metrics, models, chat, completions, streams)
+    rooms = (health, metrics, models, chat, completions, messages, streams)
     for room in rooms:
         app.include_router(room.router)
     document.install(app, [operation for room in rooms for operation in room.OPERATIONS])

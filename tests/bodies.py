@@ -1,9 +1,11 @@
 """Bodies for the generation endpoints: the least that is right, and values that are wrong."""
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+MESSAGES = "/v1/messages"
 BODIES = {
     CHAT: {"messages": [{"role": "user", "content": "Hi"}]},
     COMPLETIONS: {"prompt": "Hi"},
+    MESSAGES: {"messages": [{"role": "user", "content": "Hi"}]},
 }
 WRONG = [
     (CHAT, "messages", None),

@@ -16,13 +16,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic.json_schema import GenerateJsonSchema
 
 from api import __version__
-from api.body import WireModel, Word, validate
+from api.body import INT32, WireModel, Word, refuse, validate
 from api.dialect import EVENTS
 from api.document import COMPONENTS, JSON, Operation, Schema, Takes
-from inference import BadRequest, Finished, Sampling
+from inference import Finished, Sampling
 
 FINGERPRINT: Final = f"onebox-{__version__}"
-INT32: Final = 2**31 - 1
 MAX_BIASES: Final = 300
 
 # Fields we know and do not do, with the values that ask for nothing.
@@ -179,9 +178,7 @@ def read(model: type[Body], raw: Mapping[str, Any], refused: Mapping[str, tuple[
     for field in _BOOLEANS:
         if isinstance(spelled := said.get(field), str):
             said[field] = SPELLED.get(spelled.lower(), spelled)
-    for field, neutral in {**REFUSED, **refused}.items():
-        if field in said and said[field] not in neutral:
-            raise BadRequest(f"{field} with this value is not supported yet; leave it out.", field)
+    refuse(said, {**REFUSED, **refused})
     return validate(model, said)
 
 

@@ -13,10 +13,9 @@ from fastapi import APIRouter, Request, Response
 from msgspec import UNSET, UnsetType
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from api.body import MAX_BODY, Text
+from api.body import INT32, MAX_BODY, Text
 from api.openai.common import (
     FINGERPRINT,
-    INT32,
     GenerationBody,
     Head,
     Timings,

@@ -1,0 +1,174 @@
+"""`POST /v1/messages` and `/v1/messages/count_tokens`: body -> `GenerationRequest`.
+
+Both are pure but for their routes. Shapes follow Anthropic's API reference. Who does not ask for
+thinking gets none, as there: many clients take the first block of an answer for its text.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, TypeVar
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+from pydantic import BeforeValidator, Field
+
+from api.anthropic.encoder import Encoder, Event, Head, MessageOut
+from api.anthropic.fields import (
+    ClientTool,
+    System,
+    Thinking,
+    ToolChoice,
+    Turn,
+    messages_of,
+    tool_of,
+)
+from api.body import INT32, WireModel, Word, read_object, refuse, validate
+from api.dialect import EVENTS
+from api.document import COMPONENTS, JSON, Operation, Schema, Takes
+from api.metrics import Meter
+from api.streaming import Call, answer, metered, owned, unless_gone
+from inference import BadRequest, GenerationRequest, Message, Pool, Sampling
+
+REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {"mcp_servers": ([],), "output_format": ()}
+StopString = Annotated[str, Field(max_length=256)]
+
+router = APIRouter()
+
+
+@router.post("/v1/messages")
+async def create(http: Request) -> Response:
+    return await answer(http, "messages", understand)
+
+
+@router.post("/v1/messages/count_tokens")
+async def count_tokens(http: Request) -> Response:
+    pool: Pool = http.app.state.pool
+
+    async def reply(meter: Meter) -> Response:
+        body = _read(PromptBody, await read_object(http, meter.hold))
+        [request] = owned((GenerationRequest(id="", **body.shared()),), http.state.tenant)
+        counted = TokenCount(await unless_gone(http, pool.count(request)))
+        meter.end(200)
+        return Response(msgspec.json.encode(counted), media_type=JSON)
+
+    return await metered(http, "count_tokens", reply)
+
+
+def _unstructured(form: Any) -> None:
+    if form is not None:
+        raise ValueError("Structured output is not supported yet")
+
+
+class OutputConfig(WireModel):
+    """`effort` is ignored."""
+
+    format: Annotated[None, BeforeValidator(_unstructured)] = None
+
+
+class PromptBody(WireModel):
+    """What a prompt is made of."""
+
+    model: Word | None = None
+    messages: list[Turn] = Field(min_length=1, max_length=100_000)
+    system: System = ""
+    tools: list[ClientTool] = Field([], max_length=512)
+    tool_choice: ToolChoice = ToolChoice()
+    thinking: Thinking = Thinking(type="disabled", budget_tokens=None)
+
+    def shared(self) -> dict[str, Any]:
+        """The fields of a `GenerationRequest` that a prompt is made of."""
+        said = [message for turn in self.messages for message in messages_of(turn)]
+        system = [Message("system", self.system)] if self.system else []
+        return {
+            "model": self.model or None,
+            "messages": (*system, *said),
+            "tools": () if self.tool_choice.type == "none" else tuple(map(tool_of, self.tools)),
+            "thinking": self.thinking.type != "disabled",
+        }
+
+
+class MessagesBody(PromptBody):
+    max_tokens: int | None = Field(None, ge=1, le=INT32)
+    stream: bool = False
+    stop_sequences: list[StopString] = Field([], max_length=16)
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, gt=0, le=1)
+    top_k: int | None = Field(None, ge=-1, le=INT32)
+    output_config: OutputConfig = OutputConfig()
+
+
+class TokenCount(msgspec.Struct):
+    input_tokens: int
+
+
+Body = TypeVar("Body", bound=PromptBody)
+
+
+def understand(raw: dict[str, Any], served: str) -> Call:
+    """Raises `BadRequest` naming the field that is wrong."""
+    body = _read(MessagesBody, raw)
+    if body.messages[-1].role == "assistant":
+        raise BadRequest(
+            "messages: the last one may not be the assistant's; "
+            "going on with an answer is not supported yet.",
+            "messages",
+        )
+    head = Head.new(served)
+    return Call((to_request(body, head.id),), Encoder(head), body.stream)
+
+
+def to_request(body: MessagesBody, id: str) -> GenerationRequest:
+    """`top_k` -1 is 0, no limit."""
+    return GenerationRequest(
+        id=id,
+        max_tokens=body.max_tokens,
+        stop=tuple(filter(None, body.stop_sequences)),
+        sampling=Sampling(
+            temperature=body.temperature,
+            top_p=body.top_p,
+            top_k=None if body.top_k is None else max(body.top_k, 0),
+        ),
+        **body.shared(),
+    )
+
+
+def _read(model: type[Body], raw: Mapping[str, Any]) -> Body:
+    """A body, where null says nothing; raises `BadRequest`."""
+    said = {field: value for field, value in raw.items() if value is not None}
+    refuse(said, REFUSED)
+    return validate(model, said)
+
+
+def _takes(model: type[PromptBody]) -> Takes:
+    """The JSON schema of what `_read` takes."""
+
+    def schema() -> Schema:
+        found: Schema = model.model_json_schema(ref_template=COMPONENTS + "{model}")
+        fields = found["properties"]
+        for field, neutral in REFUSED.items():
+            fields[field] = {"enum": list(neutral)}
+        for field in fields.keys() - found["required"]:
+            fields[field] = {"anyOf": [fields[field], {"type": "null"}]}
+        return found
+
+    return schema
+
+
+OPERATIONS: Final = (
+    Operation(
+        "/v1/messages",
+        "A conversation continued by the model, as Anthropic's API does it",
+        {200: {JSON: MessageOut, EVENTS: Event}},
+        (400, 404, 408, 410, 413, 429, 500, 503),
+        _takes(MessagesBody),
+        methods=("post",),
+        headers=("X-Resumable", "Last-Event-ID"),
+    ),
+    Operation(
+        "/v1/messages/count_tokens",
+        "How many tokens a conversation is to the model",
+        {200: {JSON: TokenCount}},
+        (400, 404, 408, 413, 429, 500, 503),
+        _takes(PromptBody),
+        methods=("post",),
+    ),
+)
