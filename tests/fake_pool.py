@@ -124,6 +124,13 @@ class FakePool:
             raise step
         return 7
 
+    async def tokenize(self, request: GenerationRequest) -> list[int]:
+        return [*range(await self.count(request))]
+
+    async def detokenize(self, request: GenerationRequest) -> str:
+        await self.count(request)
+        return "Hi"
+
     async def _until(self, step: asyncio.Event) -> None:
         waits = [asyncio.create_task(event.wait()) for event in (step, self._closed)]
         try:

@@ -21,11 +21,11 @@ from api.anthropic.fields import (
     messages_of,
     tool_of,
 )
-from api.body import INT32, WireModel, Word, read_object, refuse, validate
+from api.asking import ask
+from api.body import INT32, WireModel, Word, refuse, validate
 from api.dialect import EVENTS
 from api.document import COMPONENTS, JSON, Operation, Schema, Takes
-from api.metrics import Meter
-from api.streaming import Call, answer, metered, owned, unless_gone
+from api.streaming import Call, answer
 from inference import BadRequest, GenerationRequest, Message, Pool, Sampling
 
 REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {"mcp_servers": ([],), "output_format": ()}
@@ -41,16 +41,7 @@ async def create(http: Request) -> Response:
 
 @router.post("/v1/messages/count_tokens")
 async def count_tokens(http: Request) -> Response:
-    pool: Pool = http.app.state.pool
-
-    async def reply(meter: Meter) -> Response:
-        body = _read(PromptBody, await read_object(http, meter.hold))
-        [request] = owned((GenerationRequest(id="", **body.shared()),), http.state.tenant)
-        counted = TokenCount(await unless_gone(http, pool.count(request)))
-        meter.end(200)
-        return Response(msgspec.json.encode(counted), media_type=JSON)
-
-    return await metered(http, "count_tokens", reply)
+    return await ask(http, "count_tokens", understand_prompt, _count)
 
 
 def _unstructured(form: Any) -> None:
@@ -114,6 +105,15 @@ def understand(raw: dict[str, Any], served: str) -> Call:
         )
     head = Head.new(served)
     return Call((to_request(body, head.id),), Encoder(head), body.stream)
+
+
+def understand_prompt(raw: dict[str, Any]) -> GenerationRequest:
+    """Raises `BadRequest` naming the field that is wrong."""
+    return GenerationRequest(id="", **_read(PromptBody, raw).shared())
+
+
+async def _count(pool: Pool, request: GenerationRequest) -> TokenCount:
+    return TokenCount(await pool.count(request))
 
 
 def to_request(body: MessagesBody, id: str) -> GenerationRequest:

@@ -203,7 +203,7 @@ def schema(model: type[GenerationBody], refused: Mapping[str, tuple[Any, ...]]) 
         fields[field] = {"anyOf": [fields[field], {"enum": ["true", "false"]}]}
     for field, neutral in {**REFUSED, **refused}.items():
         fields[field] = {"enum": list(neutral)}
-    for field in fields.keys() - found["required"]:
+    for field in fields.keys() - found.get("required", ()):
         fields[field] = {"anyOf": [fields[field], {"type": "null"}]}
     return found
 
