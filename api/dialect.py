@@ -30,3 +30,8 @@ class Dialect:
     broken: Callable[[Problem], list[bytes]]
     ping: bytes = b": ping\n\n"
     media: str = EVENTS
+
+    @property
+    def resumable(self) -> bool:
+        """Whether its frames can be numbered."""
+        return self.media == EVENTS

@@ -5,9 +5,10 @@ from typing import Final
 
 from api.anthropic.errors import ANTHROPIC
 from api.dialect import Dialect
+from api.ollama.errors import OLLAMA
 from api.openai.errors import OPENAI
 
-_BELOW: Final[Mapping[str, Dialect]] = {"/v1/messages": ANTHROPIC}
+_BELOW: Final[Mapping[str, Dialect]] = {"/v1/messages": ANTHROPIC, "/api": OLLAMA}
 
 
 def dialect_of(path: str) -> Dialect:

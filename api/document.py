@@ -16,7 +16,6 @@ import msgspec
 from fastapi import FastAPI, Response
 
 from api import __version__
-from api.dialect import EVENTS
 from api.dialects import dialect_of
 from api.errors import RETRIED
 from api.guard import PUBLIC
@@ -140,7 +139,8 @@ def _response(
 
 
 def _media(media: str, schema: Schema, error: Schema) -> Schema:
-    """OpenAPI 3.1 has no schema for the events of a stream; ours says what is in each."""
-    if media != EVENTS:
+    """OpenAPI 3.1 has no schema for the events of a stream; ours says what is in each, be it an
+    event or a line."""
+    if media in (JSON, TEXT):
         return {"schema": schema}
     return {"x-event-data": {"anyOf": [schema, error]}}

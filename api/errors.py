@@ -80,6 +80,12 @@ class UnknownStream(InferenceError):
         super().__init__("There is no such stream; it has ended, or was left alone for too long.")
 
 
+class NotOffered(InferenceError):
+    """Known, and not done here."""
+
+    code = "not_offered"
+
+
 class StreamGone(InferenceError):
     code = "stream_gone"
 
@@ -123,6 +129,7 @@ _STATUS: Final[Mapping[type[InferenceError], int]] = {
     TooManyRequests: 429,
     HeaderTooLarge: 431,
     ClientGone: 499,
+    NotOffered: 501,
     KeysUnreadable: 503,
     NotReady: 503,
     ShuttingDown: 503,
@@ -166,7 +173,7 @@ def install(app: FastAPI) -> None:
         return error_response(error, http.scope["path"])
 
     async def misrouted(http: Request, error: HTTPException) -> JSONResponse:
-        message = "This address does not exist; the API is under /v1."
+        message = "This address does not exist; the API is under /v1, and Ollama's under /api."
         if error.status_code == 405:
             message = "This address exists, but not with this HTTP method."
         body = dialect_of(http.scope["path"]).error(

@@ -65,19 +65,24 @@ class Call:
 
 
 async def answer(
-    http: Request, endpoint: str, understand: Callable[[dict[str, Any], str], Call]
+    http: Request, endpoint: str, understand: Callable[[dict[str, Any], str], Call | Response]
 ) -> Response:
-    """Serve one request; `understand(body, served_model_name)` speaks the dialect.
+    """Serve one request; `understand(body, served_model_name)` speaks the dialect, and has the
+    answer itself where there is nothing to generate.
 
     With a `Last-Event-ID` it goes on with that stream instead, whatever its body says.
     """
     pool: Pool = http.app.state.pool
 
     async def reply(meter: Meter) -> Response:
-        if last := http.headers.get("last-event-id"):
+        last = http.headers.get("last-event-id")
+        if last and dialect_of(http.scope["path"]).resumable:
             id, _, number = last.rpartition(":")
             return replay(http, id, event_number(number))
         call = understand(await read_object(http, meter.hold), pool.status().name)
+        if isinstance(call, Response):
+            meter.end(200)
+            return call
         requests = owned(call.requests, http.state.tenant)
         return await _reply(http, _generate(pool, requests), call, meter)
 
@@ -126,7 +131,8 @@ async def _reply(http: Request, events: Events, call: Call, meter: Meter) -> Res
     archive: Archive = http.app.state.archive
     dialect = dialect_of(http.scope["path"])
     resumable = call.resumable or http.headers.get("x-resumable", "").lower() == "true"
-    if resumable and call.stream:
+    resumable = resumable and call.stream and dialect.resumable
+    if resumable:
         archive.make_room()
     first = await unless_gone(http, anext(events))
     if call.stream:

@@ -61,6 +61,8 @@ class Contract:
             return f"{reply.media or 'no content type'} is not in the document"
         if reply.media == "text/event-stream":
             return self._of_stream(reply.body, media["x-event-data"])
+        if reply.media == "application/x-ndjson":
+            return self._of_lines(reply.body, media["x-event-data"])
         return self._json(reply.body, media["schema"])
 
     def _of_none(self, reply: Reply) -> str:
@@ -75,6 +77,13 @@ class Contract:
         if any(b'"code":"%b"' % code.encode() in event for event in events for code in _FAULTS):
             return "a stream that broke"
         return next(filter(None, map(partial(self._json, schema=schema), events)), "")
+
+    def _of_lines(self, body: bytes, schema: Schema) -> str:
+        *lines, rest = body.split(b"\n")
+        ends = lines and (b'"done":true' in lines[-1] or lines[-1].startswith(b'{"error"'))
+        if rest or not ends:
+            return "a stream without an end"
+        return next(filter(None, map(partial(self._json, schema=schema), lines)), "")
 
     def _json(self, body: bytes, schema: Schema) -> str:
         try:

@@ -36,7 +36,7 @@ REQUESTS = {"http", "request", "websocket", "connection", "conn"}
 SECRET = re.compile(r"secret|password|credential|bearer|api_?key|authorization|digest|hmac")
 
 # Fields that hold any JSON object; how deep and how long it is, api/body.py bounds.
-OBJECTS = {"parameters", "input_schema", "input"}
+OBJECTS = {"parameters", "arguments", "input_schema", "input"}
 
 
 def offences(source: str, requests: set[str] = REQUESTS) -> list[str]:
@@ -65,7 +65,7 @@ def offences(source: str, requests: set[str] = REQUESTS) -> list[str]:
 
 # A clock that can be set is for people to read; nothing waits by it.
 WALL_CLOCKS = {"time", "time.time", "time.time_ns", "datetime.now", "datetime.utcnow"}
-FOR_PEOPLE = {"api/openai/common.py", "inference/template.py"}
+FOR_PEOPLE = {"api/openai/common.py", "api/ollama/encoder.py", "inference/template.py"}
 
 
 def wall_clocks(source: str) -> set[str]:
