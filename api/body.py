@@ -75,12 +75,18 @@ def validate(model: type[Model], body: dict[str, Any]) -> Model:
         raise BadRequest(f"{field}: {message}.", field) from None
 
 
-def refuse(said: Mapping[str, Any], refused: Mapping[str, tuple[Any, ...]]) -> None:
-    """Raises `BadRequest` where a field asks for what this server would silently not do: `refused`
-    has the values that ask for nothing."""
+def read(
+    model: type[Model], raw: Mapping[str, Any], refused: Mapping[str, tuple[Any, ...]]
+) -> Model:
+    """`raw` as a `model`, where null says nothing. Raises `BadRequest` naming the field that is
+    wrong, or asks for what this server would silently not do: `refused` has the values that ask
+    for nothing.
+    """
+    said = {field: value for field, value in raw.items() if value is not None}
     for field, neutral in refused.items():
         if field in said and said[field] not in neutral:
             raise BadRequest(f"{field} with this value is not supported yet; leave it out.", field)
+    return validate(model, said)
 
 
 async def _read(http: Request, hold: Callable[[int], None]) -> bytes:

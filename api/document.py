@@ -14,6 +14,8 @@ from typing import Any, Final
 
 import msgspec
 from fastapi import FastAPI, Response
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema
 
 from api import __version__
 from api.dialects import dialect_of
@@ -105,6 +107,23 @@ def document(operations: Sequence[Operation]) -> Schema:
         "paths": paths,
         "components": {"schemas": components, "securitySchemes": _KEYS},
     }
+
+
+def body_schema(model: type[BaseModel], refused: Mapping[str, tuple[Any, ...]]) -> Schema:
+    """The JSON schema of a body in which null says nothing, and the `refused` fields may only have
+    the values that are given."""
+    found = model.model_json_schema(ref_template=COMPONENTS + "{model}", schema_generator=_Untitled)
+    fields = found["properties"]
+    for field, neutral in refused.items():
+        fields[field] = {"enum": list(neutral)}
+    for field in fields.keys() - found.get("required", ()):
+        fields[field] = {"anyOf": [fields[field], {"type": "null"}]}
+    return found
+
+
+class _Untitled(GenerateJsonSchema):
+    def field_title_should_be_set(self, _: Any) -> bool:
+        return False
 
 
 def _operation(operation: Operation, schema_of: Mapping[Any, Schema]) -> Schema:

@@ -5,7 +5,8 @@ thinking gets none, as there: many clients take the first block of an answer for
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, TypeVar
+from functools import partial
+from typing import Annotated, Any, Final
 
 import msgspec
 from fastapi import APIRouter, Request, Response
@@ -22,9 +23,9 @@ from api.anthropic.fields import (
     tool_of,
 )
 from api.asking import ask
-from api.body import INT32, WireModel, Word, refuse, validate
+from api.body import INT32, WireModel, Word, read
 from api.dialect import EVENTS
-from api.document import COMPONENTS, JSON, Operation, Schema, Takes
+from api.document import JSON, Operation, body_schema
 from api.streaming import Call, answer
 from inference import BadRequest, GenerationRequest, Message, Pool, Sampling
 
@@ -91,12 +92,9 @@ class TokenCount(msgspec.Struct):
     input_tokens: int
 
 
-Body = TypeVar("Body", bound=PromptBody)
-
-
 def understand(raw: dict[str, Any], served: str) -> Call:
     """Raises `BadRequest` naming the field that is wrong."""
-    body = _read(MessagesBody, raw)
+    body = read(MessagesBody, raw, REFUSED)
     if body.messages[-1].role == "assistant":
         raise BadRequest(
             "messages: the last one may not be the assistant's; "
@@ -109,7 +107,7 @@ def understand(raw: dict[str, Any], served: str) -> Call:
 
 def understand_prompt(raw: dict[str, Any]) -> GenerationRequest:
     """Raises `BadRequest` naming the field that is wrong."""
-    return GenerationRequest(id="", **_read(PromptBody, raw).shared())
+    return GenerationRequest(id="", **read(PromptBody, raw, REFUSED).shared())
 
 
 async def _count(pool: Pool, request: GenerationRequest) -> TokenCount:
@@ -131,35 +129,13 @@ def to_request(body: MessagesBody, id: str) -> GenerationRequest:
     )
 
 
-def _read(model: type[Body], raw: Mapping[str, Any]) -> Body:
-    """A body, where null says nothing; raises `BadRequest`."""
-    said = {field: value for field, value in raw.items() if value is not None}
-    refuse(said, REFUSED)
-    return validate(model, said)
-
-
-def _takes(model: type[PromptBody]) -> Takes:
-    """The JSON schema of what `_read` takes."""
-
-    def schema() -> Schema:
-        found: Schema = model.model_json_schema(ref_template=COMPONENTS + "{model}")
-        fields = found["properties"]
-        for field, neutral in REFUSED.items():
-            fields[field] = {"enum": list(neutral)}
-        for field in fields.keys() - found["required"]:
-            fields[field] = {"anyOf": [fields[field], {"type": "null"}]}
-        return found
-
-    return schema
-
-
 OPERATIONS: Final = (
     Operation(
         "/v1/messages",
         "A conversation continued by the model, as Anthropic's API does it",
         {200: {JSON: MessageOut, EVENTS: Event}},
         (400, 404, 408, 410, 413, 429, 500, 503),
-        _takes(MessagesBody),
+        partial(body_schema, MessagesBody, REFUSED),
         methods=("post",),
         headers=("X-Resumable", "Last-Event-ID"),
     ),
@@ -168,7 +144,7 @@ OPERATIONS: Final = (
         "How many tokens a conversation is to the model",
         {200: {JSON: TokenCount}},
         (400, 404, 408, 413, 429, 500, 503),
-        _takes(PromptBody),
+        partial(body_schema, PromptBody, REFUSED),
         methods=("post",),
     ),
 )

@@ -4,17 +4,17 @@ Both are pure but for their routes. Without a message or a prompt nothing is gen
 request asks for the model to be loaded, which it is. `keep_alive` is ignored, as one model stays.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from uuid import uuid4
 
 import msgspec
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
-from api.body import Text, WireModel, Word, refuse, validate
-from api.document import COMPONENTS, JSON, Operation, Schema, Takes
+from api.body import Text, WireModel, Word, read
+from api.document import JSON, Operation, body_schema
 from api.ollama.encoder import ChatLine, Encoder, GenerateLine, loaded
 from api.ollama.errors import LINES
 from api.ollama.fields import Images, OfferedTool, Options, SentMessage, SentOptions, Think
@@ -75,12 +75,9 @@ class GenerateAsked(GenerateBase):
     images: Images = None
 
 
-Body = TypeVar("Body", bound=GenerateBase)
-
-
 def understand_chat(now: PoolStatus, raw: dict[str, Any], _: str) -> Call | Response:
     """Raises `BadRequest` naming the field that is wrong, and `UnknownModel`."""
-    body = _read(ChatAsked, raw)
+    body = read(ChatAsked, raw, REFUSED)
     model = known(body.model, now)
     if not body.messages:
         return _loaded(raw, body.model or model, ChatLine)
@@ -94,7 +91,7 @@ def understand_chat(now: PoolStatus, raw: dict[str, Any], _: str) -> Call | Resp
 
 def understand_generate(now: PoolStatus, raw: dict[str, Any], _: str) -> Call | Response:
     """Raises `BadRequest` naming the field that is wrong, and `UnknownModel`."""
-    body = _read(GenerateAsked, raw)
+    body = read(GenerateAsked, raw, REFUSED)
     model = known(body.model, now)
     if not body.prompt:
         return _loaded(raw, body.model or model, GenerateLine)
@@ -107,13 +104,6 @@ def understand_generate(now: PoolStatus, raw: dict[str, Any], _: str) -> Call | 
     return Call((request,), Encoder(body.model or model, GenerateLine), body.stream)
 
 
-def _read(model: type[Body], raw: Mapping[str, Any]) -> Body:
-    """A body, where null says nothing; raises `BadRequest`."""
-    said = {field: value for field, value in raw.items() if value is not None}
-    refuse(said, REFUSED)
-    return validate(model, said)
-
-
 def _loaded(
     raw: Mapping[str, Any], model: str, kind: type[ChatLine] | type[GenerateLine]
 ) -> Response:
@@ -121,28 +111,13 @@ def _loaded(
     return Response(msgspec.json.encode(line), media_type=JSON)
 
 
-def _takes(model: type[GenerateBase]) -> Takes:
-    """The JSON schema of what `_read` takes."""
-
-    def schema() -> Schema:
-        found: Schema = model.model_json_schema(ref_template=COMPONENTS + "{model}")
-        fields = found["properties"]
-        for field, neutral in REFUSED.items():
-            fields[field] = {"enum": list(neutral)}
-        for field in fields:
-            fields[field] = {"anyOf": [fields[field], {"type": "null"}]}
-        return found
-
-    return schema
-
-
-def _operation(path: str, summary: str, takes: Callable[[], Schema], line: type) -> Operation:
+def _operation(path: str, summary: str, body: type[GenerateBase], line: type) -> Operation:
     return Operation(
         path,
         summary,
         {200: {JSON: line, LINES: line}},
         (400, 404, 408, 413, 429, 500, 503),
-        takes,
+        partial(body_schema, body, REFUSED),
         methods=("post",),
     )
 
@@ -151,13 +126,13 @@ OPERATIONS: Final = (
     _operation(
         "/api/chat",
         "A conversation continued by the model, as Ollama does it",
-        _takes(ChatAsked),
+        ChatAsked,
         ChatLine,
     ),
     _operation(
         "/api/generate",
         "A prompt answered by the model, as Ollama does it",
-        _takes(GenerateAsked),
+        GenerateAsked,
         GenerateLine,
     ),
 )

@@ -5,13 +5,14 @@ a model is not done over HTTP; embeddings are not there yet.
 """
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, TypedDict
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from api.body import WireModel, Word, read_object, validate
-from api.document import COMPONENTS, JSON, Operation, Schema
+from api.body import WireModel, Word, read, read_object
+from api.document import JSON, Operation, body_schema
 from api.errors import NotOffered
 from api.metrics import Meter
 from api.streaming import metered
@@ -125,8 +126,7 @@ async def version() -> Response:
 @router.post("/api/show")
 async def show(http: Request) -> Response:
     async def reply(meter: Meter) -> Response:
-        raw = await read_object(http, meter.hold)
-        body = validate(ShowBody, {k: v for k, v in raw.items() if v is not None})
+        body = read(ShowBody, await read_object(http, meter.hold), {})
         known(body.model or body.name, _status(http))
         meter.end(200)
         return JSONResponse(_shown(_status(http)))
@@ -197,11 +197,6 @@ def _shown(now: PoolStatus) -> Shown:
     )
 
 
-def _takes() -> Schema:
-    found: Schema = ShowBody.model_json_schema(ref_template=COMPONENTS + "{model}")
-    return found
-
-
 _READ: Final = ("get", "head")
 OPERATIONS: Final = (
     Operation(
@@ -217,7 +212,7 @@ OPERATIONS: Final = (
         "What is known of the model",
         {200: {JSON: Shown}},
         (400, 404, 408, 413),
-        _takes,
+        partial(body_schema, ShowBody, {}),
         methods=("post",),
     ),
     *(

@@ -12,11 +12,11 @@ from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from api.asking import ask
-from api.body import MAX_BODY, Text, WireModel, Word, validate
-from api.document import COMPONENTS, JSON, Operation, Schema
-from api.openai import chat
+from api.body import MAX_BODY, Text, WireModel, Word, read
+from api.document import JSON, Operation, body_schema
+from api.openai import chat, common
 from api.openai.chat import ChatBody, MessageBody
-from api.openai.common import TokenId, read, schema
+from api.openai.common import TokenId
 from inference import BadRequest, GenerationRequest, Pool
 
 router = APIRouter()
@@ -58,7 +58,7 @@ class Detokenized(msgspec.Struct):
 
 def understand(raw: dict[str, Any]) -> GenerationRequest:
     """Raises `BadRequest` naming the field that is wrong."""
-    body = read(TokenizeBody, raw, chat.REFUSED)
+    body = common.read(TokenizeBody, raw, chat.REFUSED)
     if (body.prompt is None) == (not body.messages):
         raise BadRequest("prompt: give either a prompt or messages.", "prompt")
     if body.prompt is None:
@@ -68,7 +68,7 @@ def understand(raw: dict[str, Any]) -> GenerationRequest:
 
 def understand_tokens(raw: dict[str, Any]) -> GenerationRequest:
     """Raises `BadRequest` naming the field that is wrong."""
-    body = validate(DetokenizeBody, {k: v for k, v in raw.items() if v is not None})
+    body = read(DetokenizeBody, raw, {})
     return GenerationRequest(id="", model=body.model or None, prompt=tuple(body.tokens))
 
 
@@ -82,11 +82,6 @@ async def _text(pool: Pool, request: GenerationRequest) -> Detokenized:
     return Detokenized(await pool.detokenize(request))
 
 
-def _takes_tokens() -> Schema:
-    found: Schema = DetokenizeBody.model_json_schema(ref_template=COMPONENTS + "{model}")
-    return found
-
-
 _REFUSALS: Final = (400, 404, 408, 413, 429, 500, 503)
 OPERATIONS: Final = (
     Operation(
@@ -94,7 +89,7 @@ OPERATIONS: Final = (
         "The tokens of a prompt or of a conversation",
         {200: {JSON: Tokenized}},
         _REFUSALS,
-        partial(schema, TokenizeBody, chat.REFUSED),
+        partial(common.schema, TokenizeBody, chat.REFUSED),
         methods=("post",),
     ),
     Operation(
@@ -102,7 +97,7 @@ OPERATIONS: Final = (
         "The text of tokens",
         {200: {JSON: Detokenized}},
         _REFUSALS,
-        _takes_tokens,
+        partial(body_schema, DetokenizeBody, {}),
         methods=("post",),
     ),
 )
