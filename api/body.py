@@ -7,7 +7,7 @@ the input of a rejected field. Knows no field of any dialect.
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import Request
@@ -34,6 +34,7 @@ class WireModel(BaseModel):
 
 
 Model = TypeVar("Model", bound=WireModel)
+INT32: Final = 2**31 - 1
 Text = Annotated[str, Field(max_length=MAX_BODY)]
 Word = Annotated[str, Field(max_length=256)]
 
@@ -72,6 +73,20 @@ def validate(model: type[Model], body: dict[str, Any]) -> Model:
         field = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ").rstrip(".")
         raise BadRequest(f"{field}: {message}.", field) from None
+
+
+def read(
+    model: type[Model], raw: Mapping[str, Any], refused: Mapping[str, tuple[Any, ...]]
+) -> Model:
+    """`raw` as a `model`, where null says nothing. Raises `BadRequest` naming the field that is
+    wrong, or asks for what this server would silently not do: `refused` has the values that ask
+    for nothing.
+    """
+    said = {field: value for field, value in raw.items() if value is not None}
+    for field, neutral in refused.items():
+        if field in said and said[field] not in neutral:
+            raise BadRequest(f"{field} with this value is not supported yet; leave it out.", field)
+    return validate(model, said)
 
 
 async def _read(http: Request, hold: Callable[[int], None]) -> bytes:

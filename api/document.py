@@ -14,12 +14,15 @@ from typing import Any, Final
 
 import msgspec
 from fastapi import FastAPI, Response
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema
 
 from api import __version__
-from api.errors import RETRIED, ErrorBody
+from api.dialects import dialect_of
+from api.errors import RETRIED
 from api.guard import PUBLIC
 
-JSON, TEXT, EVENTS = "application/json", "text/plain", "text/event-stream"
+JSON, TEXT = "application/json", "text/plain"
 COMPONENTS: Final = "#/components/schemas/"
 
 Schema = dict[str, Any]
@@ -55,7 +58,11 @@ class Operation:
 
     @property
     def answers(self) -> dict[int, Mapping[str, Any]]:
-        return {**self.gives, **{status: {JSON: ErrorBody} for status in self.refusals}}
+        return {**self.gives, **{status: {JSON: self.error_type} for status in self.refusals}}
+
+    @property
+    def error_type(self) -> type:
+        return dialect_of(self.path).error_type
 
 
 _OWN: Final = Operation("/openapi.json", "This document", {200: {JSON: Schema}})
@@ -102,6 +109,23 @@ def document(operations: Sequence[Operation]) -> Schema:
     }
 
 
+def body_schema(model: type[BaseModel], refused: Mapping[str, tuple[Any, ...]]) -> Schema:
+    """The JSON schema of a body in which null says nothing, and the `refused` fields may only have
+    the values that are given."""
+    found = model.model_json_schema(ref_template=COMPONENTS + "{model}", schema_generator=_Untitled)
+    fields = found["properties"]
+    for field, neutral in refused.items():
+        fields[field] = {"enum": list(neutral)}
+    for field in fields.keys() - found.get("required", ()):
+        fields[field] = {"anyOf": [fields[field], {"type": "null"}]}
+    return found
+
+
+class _Untitled(GenerateJsonSchema):
+    def field_title_should_be_set(self, _: Any) -> bool:
+        return False
+
+
 def _operation(operation: Operation, schema_of: Mapping[Any, Schema]) -> Schema:
     """One operation without its body."""
     names = [(name, "path") for name in re.findall(r"{(\w+)}", operation.path)]
@@ -115,26 +139,27 @@ def _operation(operation: Operation, schema_of: Mapping[Any, Schema]) -> Schema:
             for name, place in names
         ],
         "responses": {
-            str(status): _response(status, by_media, schema_of, status in operation.refusals)
+            str(status): _response(operation, status, by_media, schema_of)
             for status, by_media in operation.answers.items()
         },
     }
 
 
 def _response(
-    status: int, by_media: Mapping[str, Any], schema_of: Mapping[Any, Schema], refusal: bool
+    operation: Operation, status: int, by_media: Mapping[str, Any], schema_of: Mapping[Any, Schema]
 ) -> Schema:
-    content = {media: _media(media, schema_of[type]) for media, type in by_media.items()}
+    error = {"$ref": f"{COMPONENTS}{operation.error_type.__name__}"}
+    content = {media: _media(media, schema_of[type], error) for media, type in by_media.items()}
     response: Schema = {"description": HTTPStatus(status).phrase, "content": content}
-    if refusal and status in RETRIED:
+    if status in operation.refusals and status in RETRIED:
         seconds = {"required": True, "schema": {"type": "integer", "minimum": 1}}
         response["headers"] = {"Retry-After": seconds}
     return response
 
 
-def _media(media: str, schema: Schema) -> Schema:
-    """OpenAPI 3.1 has no schema for the events of a stream; ours says what is in each."""
-    if media != EVENTS:
+def _media(media: str, schema: Schema, error: Schema) -> Schema:
+    """OpenAPI 3.1 has no schema for the events of a stream; ours says what is in each, be it an
+    event or a line."""
+    if media in (JSON, TEXT):
         return {"schema": schema}
-    events = {"anyOf": [schema, {"$ref": f"{COMPONENTS}{ErrorBody.__name__}"}]}
-    return {"x-event-data": events}
+    return {"x-event-data": {"anyOf": [schema, error]}}

@@ -1,16 +1,18 @@
-"""Turns what went wrong into an HTTP answer of OpenAI's shape.
+"""Turns what went wrong into an HTTP answer, in the shape of the dialect that was spoken.
 
 The one place that knows which error has which status. Bodies stay small and never repeat what
-the client sent. Knows no route and no wire dialect beyond the error object itself.
+the client sent. Knows no route and no shape.
 """
 
 from collections.abc import Mapping
-from typing import Final, TypedDict
+from typing import Final
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from api.dialect import Problem
+from api.dialects import dialect_of
 from inference import (
     BadRequest,
     ContextTooLong,
@@ -28,19 +30,6 @@ from inference import (
 
 MAX_MESSAGE, MAX_PARAM = 500, 100  # characters
 RETRIED: Final = (429, 503)  # the answer says when to come again
-
-
-class Problem(TypedDict):
-    message: str
-    type: str
-    param: str | None
-    code: str
-
-
-class ErrorBody(TypedDict):
-    """The error object of OpenAI's API reference."""
-
-    error: Problem
 
 
 class BodyTooLarge(InferenceError):
@@ -92,6 +81,12 @@ class UnknownStream(InferenceError):
         super().__init__("There is no such stream; it has ended, or was left alone for too long.")
 
 
+class NotOffered(InferenceError):
+    """Known, and not done here."""
+
+    code = "not_offered"
+
+
 class StreamGone(InferenceError):
     code = "stream_gone"
 
@@ -135,6 +130,7 @@ _STATUS: Final[Mapping[type[InferenceError], int]] = {
     TooManyRequests: 429,
     HeaderTooLarge: 431,
     ClientGone: 499,
+    NotOffered: 501,
     KeysUnreadable: 503,
     NotReady: 503,
     ShuttingDown: 503,
@@ -151,12 +147,13 @@ def status_of(error: InferenceError) -> int:
     return _STATUS.get(type(error), 500)
 
 
-def error_body(error: InferenceError) -> ErrorBody:
-    """The error object of OpenAI's API reference, at most 4 KiB as JSON."""
-    return _body(status_of(error), error.message, error.code, error.field)
+def problem_of(error: InferenceError) -> Problem:
+    """What is told of an error: at most 4 KiB as JSON."""
+    return _problem(status_of(error), error.code, error.message, error.field)
 
 
-def error_response(error: InferenceError) -> JSONResponse:
+def error_response(error: InferenceError, path: str = "") -> JSONResponse:
+    """The answer to a request for `path`, as far as that is known."""
     status = status_of(error)
     headers = {}
     if status == 401:
@@ -167,34 +164,32 @@ def error_response(error: InferenceError) -> JSONResponse:
         headers["x-should-retry"] = "false"  # heeded by the clients of OpenAI and Anthropic
     if isinstance(error, _LAST):
         headers["Connection"] = "close"
-    return JSONResponse(error_body(error), status, headers)
+    return JSONResponse(dialect_of(path).error(problem_of(error)), status, headers)
 
 
 def install(app: FastAPI) -> None:
     """Give errors that no endpoint caught the same shape: routing, and anything unforeseen."""
 
-    async def refused(_: Request, error: InferenceError) -> JSONResponse:
-        return error_response(error)
+    async def refused(http: Request, error: InferenceError) -> JSONResponse:
+        return error_response(error, http.scope["path"])
 
-    async def misrouted(_: Request, error: HTTPException) -> JSONResponse:
-        message = "This address does not exist; the API is under /v1."
+    async def misrouted(http: Request, error: HTTPException) -> JSONResponse:
+        message = "This address does not exist; the API is under /v1, and Ollama's under /api."
         if error.status_code == 405:
             message = "This address exists, but not with this HTTP method."
-        body = _body(error.status_code, message, "unknown_url", None)
+        body = dialect_of(http.scope["path"]).error(
+            _problem(error.status_code, "unknown_url", message, None)
+        )
         return JSONResponse(body, error.status_code, error.headers)
 
-    async def unforeseen(_: Request, __: Exception) -> JSONResponse:
-        return error_response(UNFORESEEN)
+    async def unforeseen(http: Request, _: Exception) -> JSONResponse:
+        return error_response(UNFORESEEN, http.scope["path"])
 
     app.exception_handler(InferenceError)(refused)
     app.exception_handler(HTTPException)(misrouted)
     app.exception_handler(Exception)(unforeseen)
 
 
-def _body(status: int, message: str, code: str, param: str | None) -> ErrorBody:
-    kind = "server_error" if status >= 500 else "invalid_request_error"
-    if status == 429:
-        kind = "rate_limit_error"
+def _problem(status: int, code: str, message: str, field: str | None) -> Problem:
     message = message if len(message) <= MAX_MESSAGE else message[:MAX_MESSAGE] + "..."
-    param = param and param[:MAX_PARAM]
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    return Problem(status, code, message, field and field[:MAX_PARAM])

@@ -163,9 +163,9 @@ def _credential(headers: Headers) -> bytes | None:
 
 def _check_type(scope: Scope, headers: Headers) -> None:
     """Raises `NotJson`: what a page may send without asking first, forms and text, is not JSON."""
-    if scope.get("method") != "POST" or not scope["path"].startswith("/v1/"):
-        return
-    if not _JSON.fullmatch(headers.get(b"content-type", b"").lower()):
+    if scope.get("method") == "POST" and not _JSON.fullmatch(
+        headers.get(b"content-type", b"").lower()
+    ):
         raise NotJson("The body must be JSON: send it with Content-Type: application/json.")
 
 
@@ -174,4 +174,4 @@ async def _refuse(error: InferenceError, scope: Scope, receive: Receive, send: S
     if scope["type"] == "websocket" and "websocket.http.response" not in extensions:
         await send({"type": "websocket.close", "code": 1008})  # before accept: a plain 403
     else:
-        await error_response(error)(scope, receive, send)
+        await error_response(error, scope["path"])(scope, receive, send)

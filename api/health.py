@@ -37,7 +37,8 @@ OPERATIONS: Final = (
 
 @router.api_route("/", methods=["GET", "HEAD"])
 async def root() -> Response:
-    return PlainTextResponse("Onebox is running; the API is under /v1.\n")
+    """Programs made for Ollama look for these very words."""
+    return PlainTextResponse("Ollama is running")
 
 
 @router.api_route("/health", methods=["GET", "HEAD"])

@@ -1,9 +1,9 @@
-"""Carries a generation to its client: as server-sent events, or folded into one answer.
+"""Carries a generation to its client: as a stream of frames, or folded into one answer.
 
 The first event is awaited before the answer begins, so a refusal has its own HTTP status. A
 client that hangs up, at any time, closes the generation, and that cancels it in the model.
-Every stream ends in `data: [DONE]`, after an error too. Knows no wire dialect: an `Encoder` does,
-and no clock: a `Connection` cuts off who does not read.
+Knows no dialect: an `Encoder` makes the frames of an answer, a `Dialect` those around it. Knows no
+clock either: a `Connection` cuts off who does not read.
 """
 
 import asyncio
@@ -12,13 +12,14 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, TypeVar
 
-import msgspec
 from fastapi import Request, Response
 from sse_starlette import EventSourceResponse
 from starlette.types import Receive, Scope, Send
 
 from api.body import read_object
-from api.errors import UNFORESEEN, ClientGone, error_body, error_response, status_of
+from api.dialect import Dialect
+from api.dialects import dialect_of
+from api.errors import UNFORESEEN, ClientGone, error_response, problem_of, status_of
 from api.metrics import Meter
 from api.tape import Archive, Tape
 from inference import (
@@ -33,7 +34,6 @@ from inference import (
 
 _PING_SECONDS: Final = 15
 _NO_HURRY: Final = 3600  # seconds: a pool that closes ends its streams, sse-starlette need not
-_DONE: Final = b"[DONE]"
 
 Events = AsyncGenerator[GenerationEvent, None]
 Frames = AsyncGenerator[bytes, None]
@@ -42,7 +42,8 @@ _log = logging.getLogger(__name__)
 
 
 class Encoder(Protocol):
-    """One dialect's way to write the events of one request; every value is JSON."""
+    """One dialect's way to write the events of one request: as frames of a stream, of which
+    `close` gives the last, or folded as JSON."""
 
     def encode(self, event: GenerationEvent) -> list[bytes]: ...
     def close(self) -> list[bytes]: ...
@@ -64,24 +65,40 @@ class Call:
 
 
 async def answer(
-    http: Request, endpoint: str, understand: Callable[[dict[str, Any], str], Call]
+    http: Request, endpoint: str, understand: Callable[[dict[str, Any], str], Call | Response]
 ) -> Response:
-    """Serve one request; `understand(body, served_model_name)` speaks the dialect.
+    """Serve one request; `understand(body, served_model_name)` speaks the dialect, and has the
+    answer itself where there is nothing to generate.
 
     With a `Last-Event-ID` it goes on with that stream instead, whatever its body says.
     """
     pool: Pool = http.app.state.pool
-    meter = Meter(http.app.state.metrics, endpoint)
-    try:
-        if last := http.headers.get("last-event-id"):
+
+    async def reply(meter: Meter) -> Response:
+        last = http.headers.get("last-event-id")
+        if last and dialect_of(http.scope["path"]).resumable:
             id, _, number = last.rpartition(":")
             return replay(http, id, event_number(number))
         call = understand(await read_object(http, meter.hold), pool.status().name)
-        requests = _owned(call.requests, http.state.tenant)
+        if isinstance(call, Response):
+            meter.end(200)
+            return call
+        requests = owned(call.requests, http.state.tenant)
         return await _reply(http, _generate(pool, requests), call, meter)
+
+    return await metered(http, endpoint, reply)
+
+
+async def metered(
+    http: Request, endpoint: str, reply: Callable[[Meter], Awaitable[Response]]
+) -> Response:
+    """What `reply` makes, or the refusal it raises, which is counted."""
+    meter = Meter(http.app.state.metrics, endpoint)
+    try:
+        return await reply(meter)
     except InferenceError as error:
         meter.end(status_of(error))
-        return error_response(error)
+        return error_response(error, http.scope["path"])
     except Exception:
         meter.end(500)
         raise
@@ -94,7 +111,7 @@ def replay(http: Request, id: str, after: int) -> Response:
         raise BadRequest(f"The stream has no event {after} yet.", "Last-Event-ID")
     archive: Archive = http.app.state.archive
     events = archive.read(tape, after)
-    return TokenStream(events, events, id)
+    return TokenStream(events, events, dialect_of(http.scope["path"]), id)
 
 
 def recorded(http: Request, id: str) -> Tape:
@@ -112,23 +129,25 @@ def event_number(text: str) -> int:
 
 async def _reply(http: Request, events: Events, call: Call, meter: Meter) -> Response:
     archive: Archive = http.app.state.archive
+    dialect = dialect_of(http.scope["path"])
     resumable = call.resumable or http.headers.get("x-resumable", "").lower() == "true"
-    if resumable and call.stream:
+    resumable = resumable and call.stream and dialect.resumable
+    if resumable:
         archive.make_room()
-    first = await _unless_gone(http, anext(events))
+    first = await unless_gone(http, anext(events))
     if call.stream:
-        narration = Narration(first, events, call.encoder, meter)
+        narration = Narration(first, events, call.encoder, dialect, meter)
         if resumable:
             tape = archive.record(call.requests[0].id, http.state.tenant, narration)
             return replay(http, tape.id, 0)
-        return TokenStream(_frames(narration), narration)
-    rest = await _unless_gone(http, _collect(events, meter))
+        return TokenStream(_joined(narration), narration, dialect)
+    rest = await unless_gone(http, _collect(events, meter))
     response = Response(call.encoder.fold([first, *rest]), media_type="application/json")
     meter.end(200)
     return response
 
 
-def _owned(requests: tuple[GenerationRequest, ...], tenant: str) -> tuple[GenerationRequest, ...]:
+def owned(requests: tuple[GenerationRequest, ...], tenant: str) -> tuple[GenerationRequest, ...]:
     """`requests` in the name of `tenant`; what tenants have computed they never share."""
     if not tenant:
         return requests
@@ -165,7 +184,7 @@ async def _collect(events: Events, meter: Meter) -> list[GenerationEvent]:
     return collected
 
 
-async def _unless_gone(http: Request, work: Awaitable[Result]) -> Result:
+async def unless_gone(http: Request, work: Awaitable[Result]) -> Result:
     """The result of `work`; ends it and raises `ClientGone` if the client hangs up first.
 
     Only a streaming answer watches its client by itself. The body must have been read. The work is
@@ -193,18 +212,24 @@ async def _cancel_if_gone(http: Request, task: asyncio.Task[Any]) -> None:
 
 
 class Narration:
-    """A generation as chunks of JSON, with whatever goes wrong, and `[DONE]`; owns it."""
+    """A generation as frames, with whatever goes wrong; owns it."""
 
     def __init__(
-        self, first: GenerationEvent, events: Events, encoder: Encoder, meter: Meter
+        self,
+        first: GenerationEvent,
+        events: Events,
+        encoder: Encoder,
+        dialect: Dialect,
+        meter: Meter,
     ) -> None:
         self._first = first
         self._events = events
         self._encoder = encoder
+        self._dialect = dialect
         self._meter = meter
         self._outcome = 499
 
-    async def chunks(self) -> AsyncGenerator[list[bytes], None]:
+    async def frames(self) -> AsyncGenerator[list[bytes], None]:
         encode, saw = self._encoder.encode, self._meter.saw
         try:
             yield encode(self._first)
@@ -218,11 +243,10 @@ class Narration:
         except Exception:  # an exception that leaves this generator breaks the connection
             _log.exception("A stream failed.")
             yield self._failed(UNFORESEEN)
-        yield [_DONE]
 
     def cut_off(self, reason: str = "The stream was cancelled.") -> list[bytes]:
-        """The last chunks of a stream that was not allowed to end."""
-        return [*self._failed(NotReady(reason)), _DONE]
+        """The last frames of a stream that was not allowed to end."""
+        return self._failed(NotReady(reason))
 
     async def aclose(self) -> None:
         """However it ended: the model is done with it, and it is counted."""
@@ -231,19 +255,21 @@ class Narration:
 
     def _failed(self, error: InferenceError) -> list[bytes]:
         self._outcome = status_of(error)
-        return [msgspec.json.encode(error_body(error))]
+        return self._dialect.broken(problem_of(error))
 
 
 class TokenStream(EventSourceResponse):
-    """Server-sent events as they come; closes their `owner`, however the stream ends."""
+    """Frames as they come; closes their `owner`, however the stream ends."""
 
-    def __init__(self, events: Frames, owner: Closable, id: str = "") -> None:
+    def __init__(self, frames: Frames, owner: Closable, dialect: Dialect, id: str = "") -> None:
         headers = {"Cache-Control": "no-cache"} | ({"X-Stream-Id": id} if id else {})
+        ping: Any = dialect.ping  # sse-starlette sends bytes as they are
         super().__init__(
-            events,
+            frames,
             headers=headers,
+            media_type=dialect.media,
             ping=_PING_SECONDS,
-            sep="\n",
+            ping_message_factory=lambda: ping,
             shutdown_grace_period=_NO_HURRY,
         )
         self._owner = owner
@@ -255,7 +281,7 @@ class TokenStream(EventSourceResponse):
             await self._owner.aclose()
 
 
-async def _frames(narration: Narration) -> Frames:
-    async for chunks in narration.chunks():
-        if chunks:
-            yield b"".join([b"data: %b\n\n" % chunk for chunk in chunks])
+async def _joined(narration: Narration) -> Frames:
+    async for frames in narration.frames():
+        if frames:
+            yield b"".join(frames)

@@ -4,7 +4,8 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
-from api.document import EVENTS, Operation
+from api.dialect import EVENTS
+from api.document import Operation
 from api.errors import error_response
 from api.streaming import event_number, recorded, replay
 from inference import InferenceError

@@ -18,10 +18,10 @@ _AT_ONCE: Final = 64  # events of a reader that has to catch up
 
 
 class Source(Protocol):
-    """What is recorded: chunks of JSON as they are made, or, if it is `cut_off`, its last ones.
-    `aclose` ends it, however far it is."""
+    """What is recorded: server-sent events as they are made, or, if it is `cut_off`, its last
+    ones. `aclose` ends it, however far it is."""
 
-    def chunks(self) -> AsyncIterator[list[bytes]]: ...
+    def frames(self) -> AsyncIterator[list[bytes]]: ...
     def cut_off(self) -> list[bytes]: ...
     async def aclose(self) -> None: ...
 
@@ -61,19 +61,19 @@ class Tape:
 
     async def _record(self) -> None:
         try:
-            async for chunks in self._source.chunks():
-                for chunk in chunks:
-                    self._add(chunk)
+            async for frames in self._source.frames():
+                for frame in frames:
+                    self._add(frame)
         except asyncio.CancelledError:
-            for chunk in self._source.cut_off():
-                self._add(chunk)
+            for frame in self._source.cut_off():
+                self._add(frame)
         finally:
             self._over = True
             self._news.set()
             await self._source.aclose()
 
-    def _add(self, chunk: bytes) -> None:
-        event = b"id: %b:%d\ndata: %b\n\n" % (self.id.encode(), self.length + 1, chunk)
+    def _add(self, frame: bytes) -> None:
+        event = b"id: %b:%d\n%b" % (self.id.encode(), self.length + 1, frame)
         self._events.append(event)
         self._bytes += len(event)
         while self._bytes > MAX_BYTES:

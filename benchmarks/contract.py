@@ -11,6 +11,7 @@ from benchmarks.exchange import Reply
 
 MAX_ERROR: Final = 4096  # bytes
 _FAULTS: Final = ("internal_error", "numerical_error", "worker_lost")
+_LAST: Final = (b"[DONE]", b'{"type":"message_stop"', b'{"type":"error"')  # of a stream
 _LEAK: Final = re.compile(rb"0x[0-9a-f]{6,}|Traceback|/site-packages/|\.py\b")
 _ERROR: Final = {"$ref": "#/components/schemas/ErrorBody"}
 
@@ -60,6 +61,8 @@ class Contract:
             return f"{reply.media or 'no content type'} is not in the document"
         if reply.media == "text/event-stream":
             return self._of_stream(reply.body, media["x-event-data"])
+        if reply.media == "application/x-ndjson":
+            return self._of_lines(reply.body, media["x-event-data"])
         return self._json(reply.body, media["schema"])
 
     def _of_none(self, reply: Reply) -> str:
@@ -68,11 +71,19 @@ class Contract:
 
     def _of_stream(self, body: bytes, schema: Schema) -> str:
         events = [line[6:] for line in body.split(b"\n") if line.startswith(b"data: ")]
-        if not events or events.pop() != b"[DONE]":
+        if not events or not events[-1].startswith(_LAST):
             return "a stream without an end"
+        events = [event for event in events if event != b"[DONE]"]
         if any(b'"code":"%b"' % code.encode() in event for event in events for code in _FAULTS):
             return "a stream that broke"
         return next(filter(None, map(partial(self._json, schema=schema), events)), "")
+
+    def _of_lines(self, body: bytes, schema: Schema) -> str:
+        *lines, rest = body.split(b"\n")
+        ends = lines and (b'"done":true' in lines[-1] or lines[-1].startswith(b'{"error"'))
+        if rest or not ends:
+            return "a stream without an end"
+        return next(filter(None, map(partial(self._json, schema=schema), lines)), "")
 
     def _json(self, body: bytes, schema: Schema) -> str:
         try:

@@ -7,12 +7,15 @@ next token. Knows no scheduling and no sampling.
 import math
 import time
 from dataclasses import replace
+from typing import Final
 
 from inference.llama import Llama
 from inference.renderer import Renderer, Source
 from inference.sequence import SamplingParams, Sequence, TextOut
 from inference.types import BadRequest, ContextTooLong
-from inference.wire import Chat, Said, Submit, Text, Tokens
+from inference.wire import Chat, Count, Counted, Said, Submit, Text, Tokens
+
+_LONGEST_TEXT: Final = 8 << 20  # bytes that tokens may spell: they have to fit a frame
 
 
 class Intake:
@@ -42,8 +45,9 @@ class Intake:
         context = self._llama.info.context
         if len(tokens) >= context:
             raise ContextTooLong(
-                f"This model's maximum context length is {context} tokens; "
-                f"your prompt has {len(tokens)} and leaves no room for an answer.",
+                # Agents go by these words: the first are Anthropic's, the second OpenAI's.
+                f"prompt is too long: {len(tokens)} tokens > {context - 1} maximum. "
+                f"This model's maximum context length is {context} tokens, answer included.",
                 "messages" if isinstance(submit.prompt, Chat) else "prompt",
             )
         limit = min(context, len(tokens) + (submit.max_tokens or context))
@@ -67,6 +71,25 @@ class Intake:
             for index in range(submit.n)
         ]
         return self._resumed(sequences, submit.said), thinking
+
+    def counted(self, count: Count) -> Counted:
+        """What is to be told of a prompt, however long it is. Raises BadRequest."""
+        tokens, _ = self._tokens(count.prompt)
+        answer = Counted(count.id, len(tokens))
+        match count.wants:
+            case "tokens":
+                answer.tokens = tokens
+            case "text":
+                answer.text = self._spelled(tokens)
+        return answer
+
+    def _spelled(self, tokens: list[int]) -> str:
+        """The text of tokens, control tokens as they are written."""
+        llama = self._llama
+        pieces = [llama.pieces[t] or llama.token_text(t).encode() for t in tokens]
+        if sum(map(len, pieces)) > _LONGEST_TEXT:
+            raise BadRequest(f"tokens: spell more than {_LONGEST_TEXT >> 20} MiB", "tokens")
+        return b"".join(pieces).decode(errors="replace")
 
     def _resumed(self, sequences: list[Sequence], said: tuple[Said, ...]) -> list[Sequence]:
         """Those that have not ended, after what each of them has `said`."""

@@ -14,9 +14,10 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
-from inference.wire import Accepted, Delta, End, Rejected, Said, Submit
+from inference.wire import Accepted, Count, Counted, Delta, End, Rejected, Said, Submit
 
-Answer = Accepted | Rejected | Delta | End
+Answer = Accepted | Counted | Rejected | Delta | End
+Request = Submit | Count
 
 GIVEN_UP: Final = 2.0  # blame at which a request is not tried again
 
@@ -29,7 +30,7 @@ class Entry(Generic[Reader]):
     now; `blame` grows with each death of a worker that was computing it, and ends when every choice
     that was `stuck` then has got further."""
 
-    submit: Submit
+    submit: Request
     reader: Reader
     came: float
     said: list[Said] = field(default_factory=list)
@@ -68,8 +69,10 @@ class Entry(Generic[Reader]):
         """Whether nothing follows the `last` of its answers."""
         return isinstance(last, Rejected) or all(part.ended for part in self.said)
 
-    def command(self, now: float) -> Submit:
+    def command(self, now: float) -> Request:
         """What makes a worker go on from here."""
+        if isinstance(self.submit, Count):
+            return self.submit
         waited, said = now - self.came, tuple(self.said)
         return msgspec.structs.replace(self.submit, waited=waited, said=said)
 
@@ -85,12 +88,13 @@ class Journal(Generic[Reader]):
     def __len__(self) -> int:
         return len(self._live)
 
-    def add(self, submit: Submit, reader: Reader, now: float) -> None:
-        entry = Entry(submit, reader, now, [Said() for _ in range(submit.n)])
+    def add(self, submit: Request, reader: Reader, now: float) -> None:
+        choices = submit.n if isinstance(submit, Submit) else 0
+        entry = Entry(submit, reader, now, [Said() for _ in range(choices)])
         self._live[submit.id] = entry
         self._due.append(entry)
 
-    def due(self, now: float) -> Iterator[Submit]:
+    def due(self, now: float) -> Iterator[Request]:
         """What a worker that is ready should be sent."""
         while self._due and self._on_trial is None:
             entry = self._due.popleft()

@@ -8,23 +8,22 @@ no HTTP and no llama.cpp.
 import asyncio
 import os
 import secrets
-import uuid
-from collections.abc import AsyncGenerator, Container, Iterator, Sequence
+from collections.abc import AsyncGenerator, Container, Sequence
 from dataclasses import asdict, dataclass
+from typing import Literal, TypeVar
 
 import msgspec
 
+from inference.choice import Choice
 from inference.deployment import Deployment
 from inference.journal import Answer
 from inference.launch import WORKER
-from inference.parser import Call, Piece, Reasoning, StreamParser, Text
 from inference.replica import STALL, Replica, State
 from inference.sequence import SamplingParams
 from inference.types import (
     BadRequest,
     ContextTooLong,
     DeadlineExceeded,
-    Finished,
     GenerationEvent,
     GenerationRequest,
     InferenceError,
@@ -33,21 +32,28 @@ from inference.types import (
     NumericalError,
     Overloaded,
     Poisonous,
-    ReasoningDelta,
     Revoked,
     Sampling,
     ShuttingDown,
     Started,
-    TextDelta,
-    Timings,
-    ToolCall,
-    ToolCallDelta,
     UnknownModel,
-    Usage,
     WorkerLost,
 )
-from inference.wire import Accepted, Chat, Delta, End, Rejected, Stats, Submit, Tokens
+from inference.wire import (
+    Accepted,
+    Chat,
+    Count,
+    Counted,
+    Delta,
+    End,
+    Rejected,
+    Stats,
+    Submit,
+    Tokens,
+)
 from inference.wire import Text as TextPrompt
+
+Command = TypeVar("Command", Submit, Count)
 
 _DRAINING = "The server is shutting down and takes no new requests."
 _ERRORS = {
@@ -166,7 +172,7 @@ class Pool:
             accepted = _expect(await answers.get())
             assert isinstance(accepted, Accepted)
             yield Started(accepted.prompt_tokens)
-            choices = [_Choice(i, request, accepted) for i in range(request.n)]
+            choices = [Choice(i, request, accepted) for i in range(request.n)]
             while unfinished:
                 for answer in _merged(await answers.get(), answers):
                     match _expect(answer):
@@ -181,6 +187,36 @@ class Pool:
         finally:
             self._live -= request.n
             self._replica.finish(submit.id, cancel=unfinished > 0)
+
+    async def count(self, request: GenerationRequest) -> int:
+        """How many tokens the prompt of a request has, whether or not it fits.
+
+        Raises as `generate` before `Started`, but not for that.
+        """
+        return (await self._told(request)).count
+
+    async def tokenize(self, request: GenerationRequest) -> list[int]:
+        """The tokens of the prompt of a request. Raises as `count`."""
+        return (await self._told(request, "tokens")).tokens
+
+    async def detokenize(self, request: GenerationRequest) -> str:
+        """The text of a prompt of tokens. Raises as `count`."""
+        return (await self._told(request, "text")).text
+
+    async def _told(
+        self, request: GenerationRequest, wants: Literal["", "tokens", "text"] = ""
+    ) -> Counted:
+        self._check(request)
+        prompt = _prompt(request, self._kwargs(request))
+        count = Count(next(self._ids), prompt, wants, request.tenant)
+        self._live += 1
+        try:
+            answer = _expect(await self._replica.submit(_sound(count)).get())
+            assert isinstance(answer, Counted)
+            return answer
+        finally:
+            self._live -= 1
+            self._replica.finish(count.id, cancel=False)
 
     def _check(self, request: GenerationRequest) -> None:
         model = self._deployment.model
@@ -209,76 +245,45 @@ class Pool:
 
     def _resolve(self, request: GenerationRequest) -> Submit:
         """Lay the model's defaults under what the request says."""
-        model = self._deployment.model
-        kwargs = {"enable_thinking": model.thinking, **request.template_kwargs}
-        if request.thinking is not None:
-            kwargs["enable_thinking"] = request.thinking
+        model, kwargs = self._deployment.model, self._kwargs(request)
         recommended = model.sampling.thinking if kwargs["enable_thinking"] else model.sampling.plain
         sampling = request.sampling.over(recommended)
         seed = secrets.randbits(63) if sampling.seed is None else sampling.seed % 2**64
-        submit = Submit(
-            id=next(self._ids),
-            prompt=_prompt(request, kwargs),
-            sampling=_params(sampling, seed),
-            max_tokens=request.max_tokens,
-            min_tokens=request.min_tokens,
-            ignore_eos=request.ignore_eos,
-            priority=request.priority,
-            deadline=request.deadline,
-            salt=request.salt,
-            tenant=request.tenant,
-            speculate=request.speculate,
-            stop=request.stop,
-            n=request.n,
+        return _sound(
+            Submit(
+                id=next(self._ids),
+                prompt=_prompt(request, kwargs),
+                sampling=_params(sampling, seed),
+                max_tokens=request.max_tokens,
+                min_tokens=request.min_tokens,
+                ignore_eos=request.ignore_eos,
+                priority=request.priority,
+                deadline=request.deadline,
+                salt=request.salt,
+                tenant=request.tenant,
+                speculate=request.speculate,
+                stop=request.stop,
+                n=request.n,
+            )
         )
-        try:  # the worker trusts what it is sent
-            return msgspec.convert(msgspec.to_builtins(submit), Submit)
-        except (msgspec.ValidationError, TypeError) as error:
-            raise BadRequest(f"the request is malformed: {error}") from None
+
+    def _kwargs(self, request: GenerationRequest) -> dict[str, object]:
+        """What the template is given."""
+        kwargs = {"enable_thinking": self._deployment.model.thinking, **request.template_kwargs}
+        if request.thinking is not None:
+            kwargs["enable_thinking"] = request.thinking
+        return kwargs
 
     def _note(self, end: End) -> None:
         self._mean_seconds += (end.total - end.queued - self._mean_seconds) / 16
 
 
-class _Choice:
-    """Follows one choice of a request: its channels, its tool calls, its end."""
-
-    def __init__(self, index: int, request: GenerationRequest, accepted: Accepted) -> None:
-        self._index = index
-        self._prompt_tokens = accepted.prompt_tokens
-        self._calls = 0
-        self._parser = (
-            StreamParser(thinking=accepted.thinking, tools=bool(request.tools))
-            if request.messages
-            else None
-        )
-
-    def text(self, text: str) -> Iterator[GenerationEvent]:
-        return self._events(self._parser.feed(text) if self._parser else [Text(text)])
-
-    def end(self, end: End) -> Iterator[GenerationEvent]:
-        if end.text:
-            yield from self.text(end.text)
-        if self._parser:
-            yield from self._events(self._parser.finish())
-        yield Finished(
-            self._index,
-            "tool_calls" if self._calls and end.reason == "stop" else end.reason,
-            Usage(self._prompt_tokens, end.completion_tokens, end.cached_tokens),
-            Timings(end.queued, end.first_token, end.total),
-        )
-
-    def _events(self, pieces: list[Piece]) -> Iterator[GenerationEvent]:
-        for piece in pieces:
-            match piece:
-                case Text(text):
-                    yield TextDelta(self._index, text)
-                case Reasoning(text):
-                    yield ReasoningDelta(self._index, text)
-                case Call(name, arguments):
-                    call = ToolCall(f"call_{uuid.uuid4().hex[:24]}", name, arguments)
-                    yield ToolCallDelta(self._index, self._calls, call)
-                    self._calls += 1
+def _sound(command: Command) -> Command:
+    """`command`, which the worker will trust. Raises BadRequest where it is not what it says."""
+    try:
+        return msgspec.convert(msgspec.to_builtins(command), type(command))
+    except (msgspec.ValidationError, TypeError) as error:
+        raise BadRequest(f"the request is malformed: {error}") from None
 
 
 def _prompt(request: GenerationRequest, kwargs: dict[str, object]) -> Chat | TextPrompt | Tokens:

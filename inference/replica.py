@@ -16,7 +16,7 @@ from typing import Final, Literal
 
 from inference.autopsy import Death, Stage, kills_for_memory
 from inference.gguf_format import printable
-from inference.journal import Answer, Journal
+from inference.journal import Answer, Journal, Request
 from inference.launch import LONGEST_END, WORKER, Worker, in_process, on_thread
 from inference.types import (
     BadRequest,
@@ -31,6 +31,7 @@ from inference.wire import (
     Accepted,
     Begin,
     Cancel,
+    Counted,
     EngineConfig,
     Load,
     Loaded,
@@ -40,7 +41,6 @@ from inference.wire import (
     Report,
     Stats,
     Step,
-    Submit,
     frame,
     receive,
 )
@@ -155,7 +155,7 @@ class Replica:
             await self._changed.wait()
         return self.state
 
-    def submit(self, command: Submit) -> Answers:
+    def submit(self, command: Request) -> Answers:
         """Hand a request to the worker, as soon as there is one; its answers arrive in the queue.
 
         Raises WorkerLost when there will be none.
@@ -261,7 +261,7 @@ class Replica:
             case Begin():
                 life.computing, life.patience = 0, self._stall + _LONG_STEPS * report.seconds
                 self._journal.began(report.ids)
-            case Accepted() | Rejected():
+            case Accepted() | Counted() | Rejected():
                 life.reading = 0
                 life.served = life.served or isinstance(report, Rejected)
                 self._answer(report)

@@ -38,10 +38,12 @@ class TextOut:
     def __init__(self, stop: tuple[str, ...] = ()) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._holdback = Holdback(stop)
+        self.met = ""  # the stop string that was
 
     def feed(self, piece: bytes) -> tuple[str, bool]:
         """Text to show now, and whether a stop string was met (and cut off)."""
         text, marker = self._holdback.feed(self._decoder.decode(piece))
+        self.met = marker or ""
         return text, marker is not None
 
     def finish(self) -> str:

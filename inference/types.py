@@ -137,12 +137,13 @@ class ToolCallDelta:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The end of choice `index`; every choice has exactly one."""
+    """The end of choice `index`; every choice has exactly one. `stop` is the stop string met."""
 
     index: int
     reason: FinishReason
     usage: Usage
     timings: Timings
+    stop: str = ""
 
 
 GenerationEvent = Started | TextDelta | ReasoningDelta | ToolCallDelta | Finished

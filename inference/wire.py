@@ -9,7 +9,7 @@ import contextlib
 import socket
 import struct
 import threading
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -127,6 +127,16 @@ class Submit(msgspec.Struct, tag=True):
     said: tuple[Said, ...] = ()
 
 
+class Count(msgspec.Struct, tag=True):
+    """Tell how many tokens a prompt has, and what `wants` says beside that: which ones, or the text
+    that they spell."""
+
+    id: int
+    prompt: Chat | Text | Tokens
+    wants: Literal["", "tokens", "text"] = ""
+    tenant: str = ""
+
+
 class Cancel(msgspec.Struct, tag=True):
     id: int
 
@@ -165,6 +175,15 @@ class Accepted(msgspec.Struct, tag=True):
     thinking: bool
 
 
+class Counted(msgspec.Struct, tag=True):
+    """Answer to `Count`; what it did not want is empty."""
+
+    id: int
+    count: int
+    tokens: list[int] = []
+    text: str = ""
+
+
 class Rejected(msgspec.Struct, tag=True):
     """The end of a request that cannot be served: the code of an `InferenceError`."""
 
@@ -192,7 +211,8 @@ class Delta(msgspec.Struct, array_like=True):
 
 
 class End(msgspec.Struct, array_like=True):
-    """The last of a choice. Seconds count from the worker's intake of the request."""
+    """The last of a choice. Seconds count from the worker's intake of the request; `stop` is the
+    stop string that was met."""
 
     id: int
     index: int
@@ -203,6 +223,7 @@ class End(msgspec.Struct, array_like=True):
     queued: float
     first_token: float
     total: float
+    stop: str = ""
 
 
 class Step(msgspec.Struct, tag=True):
@@ -213,8 +234,8 @@ class Step(msgspec.Struct, tag=True):
     stats: Stats
 
 
-Command = Load | Submit | Cancel
-Report = Loaded | Ready | LoadFailed | Accepted | Rejected | Begin | Step
+Command = Load | Submit | Count | Cancel
+Report = Loaded | Ready | LoadFailed | Accepted | Counted | Rejected | Begin | Step
 
 _encoder = msgspec.msgpack.Encoder()
 _commands = msgspec.msgpack.Decoder(Command)

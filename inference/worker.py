@@ -15,6 +15,8 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
+from typing import TypeVar
 
 from inference.cost_model import TILE, CostModel, reach
 from inference.drafter import Drafter
@@ -32,6 +34,7 @@ from inference.wire import (
     Begin,
     Cancel,
     Channel,
+    Count,
     Delta,
     End,
     EngineConfig,
@@ -47,6 +50,8 @@ from inference.wire import (
 
 _PAUSE = 0.2  # seconds without a request before housekeeping begins
 _WARM_UP = 64  # tokens computed before the first request
+
+Result = TypeVar("Result")
 
 
 class Inbox:
@@ -168,16 +173,20 @@ def _end(progress: Progress, now: float) -> End:
         queued=min(seq.admitted, seq.first_token) - seq.arrived,
         first_token=seq.first_token - seq.arrived,
         total=now - seq.arrived,
+        stop=seq.text.met,
     )
 
 
 def receive(channel: Channel, intake: Intake, inbox: Inbox, audience: Audience) -> None:
-    """The intake thread: every `Submit` is answered, in order; the end of the socket stops all."""
+    """The intake thread: every `Submit` and `Count` is answered, in order; the end of the socket
+    stops all."""
     try:
         while (command := channel.receive()) is not None:
             match command:
                 case Submit():
                     _admit(command, channel, intake, inbox)
+                case Count():
+                    _count(command, channel, intake)
                 case Cancel(id):
                     inbox.put(command)
                     audience.loses(id)
@@ -188,17 +197,27 @@ def receive(channel: Channel, intake: Intake, inbox: Inbox, audience: Audience) 
 
 
 def _admit(submit: Submit, channel: Channel, intake: Intake, inbox: Inbox) -> None:
+    if read := _attempt(partial(intake.sequences, submit), submit.id, channel):
+        sequences, thinking = read
+        channel.send(Accepted(submit.id, sequences[0].prompt_len, thinking))
+        inbox.put(sequences)
+
+
+def _count(count: Count, channel: Channel, intake: Intake) -> None:
+    if counted := _attempt(partial(intake.counted, count), count.id, channel):
+        channel.send(counted)
+
+
+def _attempt(work: Callable[[], Result], id: int, channel: Channel) -> Result | None:
+    """What `work` gives; if that is a refusal, it is sent."""
     try:
-        sequences, thinking = intake.sequences(submit)
+        return work()
     except InferenceError as error:
-        channel.send(Rejected(submit.id, error.code, error.message, error.field))
-        return
+        channel.send(Rejected(id, error.code, error.message, error.field))
     except Exception:  # a fault of ours in one request is not everybody's end
         traceback.print_exc()
-        channel.send(Rejected(submit.id, InferenceError.code, "this request broke the server"))
-        return
-    channel.send(Accepted(submit.id, sequences[0].prompt_len, thinking))
-    inbox.put(sequences)
+        channel.send(Rejected(id, InferenceError.code, "this request broke the server"))
+    return None
 
 
 def prove(engine: Engine, llama: Llama, cost: CostModel, drafts: int) -> None:

@@ -1,9 +1,13 @@
 """Bodies for the generation endpoints: the least that is right, and values that are wrong."""
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+MESSAGES, OLLAMA_CHAT, OLLAMA_GENERATE = "/v1/messages", "/api/chat", "/api/generate"
 BODIES = {
     CHAT: {"messages": [{"role": "user", "content": "Hi"}]},
     COMPLETIONS: {"prompt": "Hi"},
+    MESSAGES: {"messages": [{"role": "user", "content": "Hi"}]},
+    OLLAMA_CHAT: {"messages": [{"role": "user", "content": "Hi"}], "stream": False},
+    OLLAMA_GENERATE: {"prompt": "Hi", "stream": False},
 }
 WRONG = [
     (CHAT, "messages", None),

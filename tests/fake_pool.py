@@ -117,6 +117,20 @@ class FakePool:
             self.cancelled.set()
             raise
 
+    async def count(self, request: GenerationRequest) -> int:
+        """Seven, unless a script of one error is to be played."""
+        self.requests.append(request)
+        for step in self.scripts.pop(0) if self.scripts else ():
+            raise step
+        return 7
+
+    async def tokenize(self, request: GenerationRequest) -> list[int]:
+        return [*range(await self.count(request))]
+
+    async def detokenize(self, request: GenerationRequest) -> str:
+        await self.count(request)
+        return "Hi"
+
     async def _until(self, step: asyncio.Event) -> None:
         waits = [asyncio.create_task(event.wait()) for event in (step, self._closed)]
         try:

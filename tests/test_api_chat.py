@@ -133,8 +133,10 @@ def test_every_way_to_say_a_thing_means_the_same(said, field, meant):
 
 def chunks_of(events, include_usage=False, n=1):
     encoder = Encoder(Head("chatcmpl-1", "fake", 5), n, include_usage)
-    chunks = [chunk for event in events for chunk in encoder.encode(event)]
-    return [json.loads(chunk) for chunk in chunks + encoder.close()]
+    frames = [frame for event in events for frame in encoder.encode(event)] + encoder.close()
+    assert all(frame.startswith(b"data: ") and frame.endswith(b"\n\n") for frame in frames)
+    assert frames.pop() == b"data: [DONE]\n\n"
+    return [json.loads(frame[6:]) for frame in frames]
 
 
 def test_events_become_the_chunks_of_the_api_reference():

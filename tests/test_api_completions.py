@@ -46,7 +46,7 @@ def test_how_a_request_wants_to_be_scheduled_is_understood(tier, priority):
 def test_events_become_the_chunks_of_the_api_reference():
     encoder = Encoder(Head("cmpl-1", "fake", 5), 1, include_usage=True)
     events = [Started(7), TextDelta(0, "Hel"), end(0, "length")]
-    chunks = [json.loads(chunk) for event in events for chunk in encoder.encode(event)]
+    chunks = [json.loads(frame[6:]) for event in events for frame in encoder.encode(event)]
     head = {
         "id": "cmpl-1",
         "created": 5,
@@ -58,7 +58,9 @@ def test_events_become_the_chunks_of_the_api_reference():
         "choices": [{"index": 0, "text": "Hel", "finish_reason": None, "logprobs": None}]
     }
     assert chunks[1]["choices"][0]["finish_reason"] == "length"
-    assert json.loads(encoder.close()[0])["usage"]["total_tokens"] == 9
+    usage, done = encoder.close()
+    assert json.loads(usage[6:])["usage"]["total_tokens"] == 9
+    assert done == b"data: [DONE]\n\n"
 
 
 async def test_choices_of_several_prompts_are_numbered_through():

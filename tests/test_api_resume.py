@@ -135,19 +135,19 @@ async def test_an_event_that_is_still_to_come_is_refused():
 
 
 class Telling:
-    """A source of chunks that a test hands out."""
+    """A source of frames that a test hands out."""
 
     def __init__(self) -> None:
         self.told: asyncio.Queue[bytes] = asyncio.Queue()
         self.closed = asyncio.Event()
 
-    async def chunks(self):
-        while (chunk := await self.told.get()) != b"[DONE]":
-            yield [chunk]
-        yield [chunk]
+    async def frames(self):
+        while (data := await self.told.get()) != b"[DONE]":
+            yield [b"data: %b\n\n" % data]
+        yield [b"data: %b\n\n" % data]
 
     def cut_off(self):
-        return [b"cut off"]
+        return [b"data: cut off\n\n"]
 
     async def aclose(self):
         self.closed.set()

@@ -29,7 +29,8 @@ async def test_health_is_about_the_process_and_ready_about_the_model():
             "model": "fake",
         }
         assert (await client.get("/health")).status_code == 200
-        assert "Onebox" in (await client.get("/")).text
+        assert (await client.get("/")).text == "Ollama is running"
+        assert (await client.head("/")).status_code == 200
 
 
 async def test_the_model_is_listed_and_found_by_every_name():

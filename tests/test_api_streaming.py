@@ -12,6 +12,7 @@ from api import streaming
 from api.metrics import Meter, Metrics
 from api.openai.chat import Encoder
 from api.openai.common import Head
+from api.openai.errors import OPENAI
 from api.streaming import Narration, TokenStream
 from inference import GenerationRequest, Started, TextDelta, WorkerLost
 from tests.fake_pool import FakePool, end, hello, post_head, serving
@@ -117,8 +118,9 @@ async def test_a_hang_up_in_the_middle_of_the_body_asks_the_pool_nothing():
 async def stream_of(pool):
     events = pool.generate(GenerationRequest(id="1"))
     encoder = Encoder(Head("chatcmpl-1", "fake", 5), 1, include_usage=False)
-    narration = Narration(await anext(events), events, encoder, Meter(Metrics(pool), "chat"))
-    return TokenStream(streaming._frames(narration), narration)
+    meter = Meter(Metrics(pool), "chat")
+    narration = Narration(await anext(events), events, encoder, OPENAI, meter)
+    return TokenStream(streaming._joined(narration), narration, OPENAI)
 
 
 async def for_ever(*_):

@@ -112,7 +112,7 @@ async def test_a_body_that_nobody_reads_does_not_hold_the_connection():
 
 
 async def test_a_body_that_comes_after_its_answer_leaves_an_idle_connection():
-    early = b"POST /nothing HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n"
+    early = b"PUT /nothing HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n"
     limits = Limits(idle=0.05)
     async with serving(FakePool(), limits=limits) as url, connected(url) as (reader, writer):
         writer.write(early)

@@ -6,7 +6,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from inference.journal import GIVEN_UP, Journal
 from inference.sequence import SamplingParams
-from inference.wire import Accepted, Delta, End, Rejected, Submit, Text
+from inference.wire import Accepted, Count, Counted, Delta, End, Rejected, Submit, Text
 
 
 def submit(id: int, n: int = 1) -> Submit:
@@ -23,7 +23,8 @@ def end(id: int, index: int = 0) -> End:
 
 
 class Book(RuleBasedStateMachine):
-    """`told` holds the tokens of the choices of every live request, None for one that has ended."""
+    """`told` holds the tokens of the choices of every live request, None for one that has ended;
+    a question how long a prompt is has none."""
 
     live = Bundle("live")
 
@@ -49,6 +50,15 @@ class Book(RuleBasedStateMachine):
         self.blame[id], self.stuck[id] = 0.0, set()
         return id
 
+    @rule(target=live)
+    def ask_for_a_count(self):
+        id = self.count
+        self.count += 1
+        self.journal.add(Count(id, Text("hello")), f"client {id}", self.now)
+        self.told[id] = []
+        self.blame[id], self.stuck[id] = 0.0, set()
+        return id
+
     @rule()
     def send(self):
         """What the worker is sent, is sent once, with all that was said."""
@@ -56,9 +66,10 @@ class Book(RuleBasedStateMachine):
         for command in self.journal.due(self.now):
             id = command.id
             assert id in self.told and id not in self.sent
+            said = command.said if isinstance(command, Submit) else ()
             ended = [part is None for part in self.told[id]]
-            assert [part.ended for part in command.said] == ended
-            assert [p.tokens for p in command.said if not p.ended] == [
+            assert [part.ended for part in said] == ended
+            assert [p.tokens for p in said if not p.ended] == [
                 part for part in self.told[id] if part is not None
             ]
             self.sent.append(id)
@@ -78,6 +89,10 @@ class Book(RuleBasedStateMachine):
         """The worker answers some of what it was sent, and may begin with all of those."""
         self.send()
         for id in [id for id in self.sent if id not in self.answered][:readers]:
+            if self.told.get(id) == []:
+                assert self._note(Counted(id, 1)) == f"client {id}"
+                del self.told[id]
+                continue
             heard = self._note(Accepted(id, 1, False))
             assert heard == (None if id in self.accepted or id not in self.told else f"client {id}")
             self.accepted.add(id)
@@ -228,6 +243,7 @@ def test_it_takes_more_deaths_that_came_from_outside():
 
 def test_an_answer_that_is_whole_is_not_begun_again():
     book = journal(1, 2, 1)
+    book.add(Count(3, Text("hello")), "client 3", 0.0)
     begin(book)
     for last in (end(0), Rejected(2, "code", "why"), end(1, 1)):
         book.note(last, 0.0)

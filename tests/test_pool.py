@@ -26,6 +26,7 @@ from inference import (
     Sampling,
     Started,
     TextDelta,
+    Tool,
     UnknownModel,
     Wishes,
     load_config,
@@ -144,6 +145,39 @@ async def test_requests_that_cannot_be_served_are_refused_before_they_start(pool
         await collect(pool, chat("Hello!", sampling=Sampling(logit_bias=((10**6, 1.0),))))
     for name in ("default", "qwen3-demo", None):
         assert await text_of(pool, chat("Hello!", model=name))
+
+
+async def test_a_prompt_is_counted_as_it_would_be_computed_whether_or_not_it_fits(pool):
+    for request in (
+        chat("Hello!"),
+        chat("Hello!", thinking=True),
+        chat("Hello!", tools=(Tool("add", "Adds.", {"type": "object"}),)),
+        GenerationRequest(id="t", prompt="Once upon a time", max_tokens=1),
+        GenerationRequest(id="t", prompt=(1, 2, 3), max_tokens=1),
+    ):
+        [started, *_] = await collect(pool, request)
+        assert await pool.count(request) == started.prompt_tokens
+        assert len(await pool.tokenize(request)) == started.prompt_tokens
+    assert await pool.count(chat("word " * 3000)) > pool.status().info.context
+    with pytest.raises(UnknownModel):
+        await pool.count(chat("Hello!", model="gpt-4"))
+    with pytest.raises(BadRequest, match="not in the vocabulary"):
+        await pool.count(GenerationRequest(id="t", prompt=(10**6,)))
+    assert pool._live == 0 and pool.status().restarts == 0
+
+
+async def test_tokens_spell_the_text_they_came_from(pool):
+    text = "Hi, 你好 <|im_end|> é"
+    tokens = await pool.tokenize(GenerationRequest(id="t", prompt=text))
+    assert await pool.detokenize(GenerationRequest(id="t", prompt=tuple(tokens))) == text
+    with pytest.raises(BadRequest, match="spell more than"):
+        await pool.detokenize(GenerationRequest(id="t", prompt=tuple(tokens) * 10**6))
+
+
+async def test_the_stop_string_that_was_met_is_named(pool):
+    for stop, met in ((("\n\n\n", "upon"), "upon"), (("nowhere",), "")):
+        *_, last = await collect(pool, chat("Tell me a story.", stop=stop, max_tokens=30))
+        assert last.stop == met
 
 
 async def test_a_draft_model_is_loaded_beside_the_model(pool):

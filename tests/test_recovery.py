@@ -171,6 +171,18 @@ async def test_who_comes_while_there_is_no_worker_waits_for_the_next(pool):
     assert await answer(pool, chat("Hello!")) == undisturbed
 
 
+async def test_who_asks_for_a_count_of_a_dead_worker_is_told_by_the_next(pool):
+    question = chat("word " * 300)
+    undisturbed = await pool.count(question)
+    os.kill(pool.worker_pid, signal.SIGSTOP)
+    asking = [asyncio.create_task(pool.count(question)) for _ in range(5)]
+    await until(lambda: len(pool._replica._journal) == 5)
+    asking.pop().cancel()
+    os.kill(pool.worker_pid, signal.SIGKILL)
+    assert await asyncio.gather(*asking) == [undisturbed] * 4
+    assert pool.status().restarts == 1 and not len(pool._replica._journal)
+
+
 async def test_who_hangs_up_while_there_is_no_worker_is_forgotten(pool):
     events = pool.generate(chat("Tell me a story.", ignore_eos=True))
     await anext(events)

@@ -36,7 +36,7 @@ REQUESTS = {"http", "request", "websocket", "connection", "conn"}
 SECRET = re.compile(r"secret|password|credential|bearer|api_?key|authorization|digest|hmac")
 
 # Fields that hold any JSON object; how deep and how long it is, api/body.py bounds.
-OBJECTS = {"parameters"}
+OBJECTS = {"parameters", "arguments", "input_schema", "input"}
 
 
 def offences(source: str, requests: set[str] = REQUESTS) -> list[str]:
@@ -65,7 +65,7 @@ def offences(source: str, requests: set[str] = REQUESTS) -> list[str]:
 
 # A clock that can be set is for people to read; nothing waits by it.
 WALL_CLOCKS = {"time", "time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "date.today"}
-FOR_PEOPLE = {"api/openai/common.py", "inference/template.py"}
+FOR_PEOPLE = {"api/openai/common.py", "api/ollama/encoder.py", "inference/template.py"}
 
 
 def wall_clocks(source: str) -> set[str]:
@@ -150,10 +150,11 @@ def unbounded(schema: dict, name: str) -> list[str]:
     elif kind == "object" and not _any(schema, "properties", "maxProperties"):
         free = name.rpartition(".")[2] not in OBJECTS
     elif kind is None:
-        free = not _any(schema, "anyOf", "$ref", "enum", "const")
+        free = not _any(schema, "anyOf", "oneOf", "$ref", "enum", "const")
     places = [name] if free else []
-    for inner in (*schema.get("anyOf", ()), *schema.get("prefixItems", ())):
-        places += unbounded(inner, name)
+    for several in ("anyOf", "oneOf", "prefixItems"):
+        for inner in schema.get(several, ()):
+            places += unbounded(inner, name)
     if isinstance(schema.get("items"), dict):
         places += unbounded(schema["items"], name)
     for field, inner in schema.get("properties", {}).items():

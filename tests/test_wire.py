@@ -19,6 +19,8 @@ from inference.wire import (
     Cancel,
     Channel,
     Chat,
+    Count,
+    Counted,
     Delta,
     End,
     EngineConfig,
@@ -55,12 +57,14 @@ COMMANDS = [
         )
         for prompt in PROMPTS
     ),
+    *(Count(1, prompt, "tokens", "ada") for prompt in PROMPTS),
     Cancel(2**63),
 ]
 REPORTS = [
     Ready(ModelInfo("m", "qwen3", 64, 1, 100, 1000, 2000)),
     LoadFailed("no such file"),
     Accepted(1, 7, False),
+    Counted(1, 2, [5, 6], "Hé"),
     Rejected(1, "invalid_value", "n: too large", "n"),
     Step([Delta(1, 0, "Hél\0lo")], [End(1, 0, "", "stop", 2, 0, 0.0, 0.1, 0.2)], Stats(waiting=1)),
 ]

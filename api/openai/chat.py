@@ -28,6 +28,7 @@ from api.openai.common import (
     schema,
     unlimited,
 )
+from api.openai.errors import DONE, framed
 from api.openai.fields import Arguments, Content, Role, TemplateKwargs
 from api.streaming import Call, answer
 from inference import (
@@ -238,15 +239,15 @@ class Encoder:
                 self._ends.append(event)
                 reply = self._reply([ChunkChoice(index, Delta(), reason)])
                 reply.timings = Timings.of(event)
-                return [msgspec.json.encode(reply)]
+                return [framed(reply)]
 
     def close(self) -> list[bytes]:
         """The usage chunk, which has no choices; old clients fail on it, so only if asked for."""
         if not self._include_usage:
-            return []
+            return [DONE]
         reply = self._reply([])
         reply.usage = Usage.of(self._ends, self._n)
-        return [msgspec.json.encode(reply)]
+        return [framed(reply), DONE]
 
     def fold(self, events: list[GenerationEvent]) -> bytes:
         answers = [_Answer() for _ in range(self._n)]
@@ -268,7 +269,7 @@ class Encoder:
         return msgspec.json.encode(reply)
 
     def _chunk(self, index: int, delta: Delta) -> bytes:
-        return msgspec.json.encode(self._reply([ChunkChoice(index, delta)]))
+        return framed(self._reply([ChunkChoice(index, delta)]))
 
     def _reply(self, choices: list[AnyChoice]) -> Reply[AnyChoice]:
         head = self._head

@@ -13,15 +13,14 @@ from uuid import uuid4
 
 import msgspec
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
-from pydantic.json_schema import GenerateJsonSchema
 
-from api import __version__
-from api.body import WireModel, Word, validate
-from api.document import COMPONENTS, EVENTS, JSON, Operation, Schema, Takes
-from inference import BadRequest, Finished, Sampling
+from api import __version__, body
+from api.body import INT32, WireModel, Word
+from api.dialect import EVENTS
+from api.document import JSON, Operation, Schema, Takes, body_schema
+from inference import Finished, Sampling
 
 FINGERPRINT: Final = f"onebox-{__version__}"
-INT32: Final = 2**31 - 1
 MAX_BIASES: Final = 300
 
 # Fields we know and do not do, with the values that ask for nothing.
@@ -174,14 +173,11 @@ Body = TypeVar("Body", bound=GenerationBody)
 
 def read(model: type[Body], raw: Mapping[str, Any], refused: Mapping[str, tuple[Any, ...]]) -> Body:
     """A body as a `model`; raises `BadRequest` naming the field that is wrong or `refused`."""
-    said = {field: value for field, value in raw.items() if value is not None}
+    said = dict(raw)
     for field in _BOOLEANS:
         if isinstance(spelled := said.get(field), str):
             said[field] = SPELLED.get(spelled.lower(), spelled)
-    for field, neutral in {**REFUSED, **refused}.items():
-        if field in said and said[field] not in neutral:
-            raise BadRequest(f"{field} with this value is not supported yet; leave it out.", field)
-    return validate(model, said)
+    return body.read(model, said, {**REFUSED, **refused})
 
 
 def generation(path: str, summary: str, takes: Takes, whole: Any, chunk: Any) -> Operation:
@@ -199,20 +195,11 @@ def generation(path: str, summary: str, takes: Takes, whole: Any, chunk: Any) ->
 
 def schema(model: type[GenerationBody], refused: Mapping[str, tuple[Any, ...]]) -> Schema:
     """The JSON schema of what `read` takes."""
-    found = model.model_json_schema(ref_template=COMPONENTS + "{model}", schema_generator=_Untitled)
+    found = body_schema(model, {**REFUSED, **refused})
     fields = found["properties"]
-    for field in fields.keys() & _BOOLEANS:
+    for field in fields.keys() & set(_BOOLEANS) - refused.keys():
         fields[field] = {"anyOf": [fields[field], {"enum": ["true", "false"]}]}
-    for field, neutral in {**REFUSED, **refused}.items():
-        fields[field] = {"enum": list(neutral)}
-    for field in fields.keys() - found["required"]:
-        fields[field] = {"anyOf": [fields[field], {"type": "null"}]}
     return found
-
-
-class _Untitled(GenerateJsonSchema):
-    def field_title_should_be_set(self, _: Any) -> bool:
-        return False
 
 
 def unlimited(limit: int | None) -> int | None:

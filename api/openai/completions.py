@@ -13,10 +13,9 @@ from fastapi import APIRouter, Request, Response
 from msgspec import UNSET, UnsetType
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from api.body import MAX_BODY, Text
+from api.body import INT32, MAX_BODY, Text
 from api.openai.common import (
     FINGERPRINT,
-    INT32,
     GenerationBody,
     Head,
     Timings,
@@ -27,6 +26,7 @@ from api.openai.common import (
     schema,
     unlimited,
 )
+from api.openai.errors import DONE, framed
 from api.streaming import Call, answer
 from inference import (
     Finished,
@@ -141,20 +141,20 @@ class Encoder:
     def encode(self, event: GenerationEvent) -> list[bytes]:
         match event:
             case TextDelta(index, text) | ReasoningDelta(index, text):
-                return [msgspec.json.encode(self._reply([TextChoice(index, text)]))]
+                return [framed(self._reply([TextChoice(index, text)]))]
             case Finished(index, reason):
                 self._ends.append(event)
                 reply = self._reply([TextChoice(index, "", reason)])
                 reply.timings = Timings.of(event)
-                return [msgspec.json.encode(reply)]
+                return [framed(reply)]
         return []
 
     def close(self) -> list[bytes]:
         if not self._include_usage:
-            return []
+            return [DONE]
         reply = self._reply([])
         reply.usage = Usage.of(self._ends, self._n)
-        return [msgspec.json.encode(reply)]
+        return [framed(reply), DONE]
 
     def fold(self, events: list[GenerationEvent]) -> bytes:
         ends = sorted((e for e in events if isinstance(e, Finished)), key=lambda end: end.index)

@@ -1,0 +1,1 @@
+"""Anthropic's dialect: its bodies, events and errors. Nothing outside knows their shape."""

@@ -1,0 +1,192 @@
+"""The fields of a conversation as Anthropic's clients write them, and what they mean.
+
+Text may be a string or blocks. What a block is to the model, its role in a `Message`, is said here
+alone. Signatures and cache marks mean nothing to this server.
+"""
+
+import json
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, WithJsonSchema
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from api.body import INT32, MAX_BODY, Text, WireModel, Word
+from inference import Message, Tool, ToolCall
+
+# Claude Code puts one before everything else, with another value in each request.
+_CHANGES_EVERY_TIME: Final = "x-anthropic-billing-header"
+_UNDERSTOOD: Final = ("text", "thinking", "redacted_thinking", "tool_use", "tool_result")
+_ROLES: Final = {"ctx": "user", "msg": "user"}
+_STRING: Final = {"type": "string", "maxLength": MAX_BODY}
+_TEXTS: Final = {
+    "type": "array",
+    "maxItems": MAX_BODY,
+    "items": {
+        "type": "object",
+        "properties": {"type": {"const": "text"}, "text": _STRING},
+        "required": ["type", "text"],
+    },
+}
+
+
+class _OrText:
+    """Says in a JSON schema that blocks may be a text instead."""
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"anyOf": [_STRING, handler(core)]}
+
+
+def _texts(content: Any) -> Any:
+    """Content as one text; blocks of it are lines."""
+    if not isinstance(content, list):
+        return "" if content is None else content
+    return "\n".join(_text(block) for block in content)
+
+
+def _text(block: Any) -> str:
+    text = block.get("text") if isinstance(block, dict) and block.get("type") == "text" else None
+    if not isinstance(text, str):
+        raise ValueError("Only text blocks are supported here, no images, documents or references")
+    return text
+
+
+def _system(content: Any) -> Any:
+    if isinstance(content, list):
+        content = [b for b in content if not _text(b).startswith(_CHANGES_EVERY_TIME)]
+    return _texts(content)
+
+
+def _blocks(content: Any) -> Any:
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    for block in content if isinstance(content, list) else ():
+        if not isinstance(block, dict) or block.get("type") not in _UNDERSTOOD:
+            raise ValueError(
+                f"Only blocks of the types {', '.join(_UNDERSTOOD)} are supported, "
+                "no images, documents or server tools"
+            )
+    return content
+
+
+def _role(role: Any) -> Any:
+    return _ROLES.get(role, role) if isinstance(role, str) else role
+
+
+def _custom(kind: Any) -> Any:
+    if kind not in (None, "custom"):
+        raise ValueError("Server tools are not supported, only those with an input_schema")
+    return kind
+
+
+def _unforced(kind: Any) -> Any:
+    if kind in ("any", "tool"):
+        raise ValueError("Forcing a tool is not supported yet; auto and none are")
+    return kind
+
+
+class TextBlock(WireModel):
+    type: Literal["text"]
+    text: Text
+
+
+class ThinkingBlock(WireModel):
+    type: Literal["thinking"]
+    thinking: Text
+
+
+class RedactedBlock(WireModel):
+    """Ignored: only its author can read it."""
+
+    type: Literal["redacted_thinking"]
+
+
+class ToolUseBlock(WireModel):
+    type: Literal["tool_use"]
+    id: Word
+    name: Word
+    input: dict[str, Any]
+
+
+class ToolResultBlock(WireModel):
+    type: Literal["tool_result"]
+    tool_use_id: Word
+    content: Annotated[
+        Text,
+        BeforeValidator(_texts),
+        WithJsonSchema({"anyOf": [_STRING, _TEXTS, {"type": "null"}]}),
+    ] = ""
+    is_error: bool | None = None
+
+
+Block = Annotated[
+    TextBlock | ThinkingBlock | RedactedBlock | ToolUseBlock | ToolResultBlock,
+    Field(discriminator="type"),
+]
+
+
+class Turn(WireModel):
+    """What one side said at a time."""
+
+    role: Annotated[
+        Literal["user", "assistant", "system"],
+        BeforeValidator(_role),
+        WithJsonSchema({"enum": ["user", "assistant", "system", *_ROLES]}),
+    ]
+    content: Annotated[list[Block], Field(max_length=MAX_BODY), BeforeValidator(_blocks), _OrText()]
+
+
+class ClientTool(WireModel):
+    type: Annotated[Literal["custom"] | None, BeforeValidator(_custom)] = None
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
+    description: Text | None = None
+    input_schema: dict[str, Any]
+
+
+class ToolChoice(WireModel):
+    type: Annotated[Literal["auto", "none"], BeforeValidator(_unforced)] = "auto"
+
+
+class Thinking(WireModel):
+    """`budget_tokens` is not enforced."""
+
+    type: Literal["enabled", "adaptive", "between_tools", "disabled"]
+    budget_tokens: int | None = Field(None, ge=0, le=INT32)
+
+
+System = Annotated[Text, BeforeValidator(_system), WithJsonSchema({"anyOf": [_STRING, _TEXTS]})]
+
+
+def messages_of(turn: Turn) -> list[Message]:
+    """A turn in the model's terms, where every result of a tool is a message of its own."""
+    messages: list[Message] = []
+    texts: list[str] = []
+    thoughts: list[str] = []
+    calls: list[ToolCall] = []
+
+    def flush() -> None:
+        if texts or thoughts or calls:
+            said = "\n".join(texts), "\n".join(thoughts), tuple(calls)
+            messages.append(Message(turn.role, *said))
+        for part in (texts, thoughts, calls):
+            part.clear()
+
+    for block in turn.content:
+        match block:
+            case TextBlock(text=text):
+                texts.append(text)
+            case ThinkingBlock(thinking=text):
+                thoughts.append(text)
+            case ToolUseBlock(id=id, name=name, input=arguments):
+                calls.append(ToolCall(id, name, json.dumps(arguments, ensure_ascii=False)))
+            case ToolResultBlock(content=text, is_error=failed):
+                flush()
+                messages.append(Message("tool", f"Error: {text}" if failed else text))
+    flush()
+    return messages or [Message(turn.role, "")]
+
+
+def tool_of(body: ClientTool) -> Tool:
+    return Tool(body.name, body.description or "", body.input_schema)

@@ -1,0 +1,150 @@
+"""`POST /v1/messages` and `/v1/messages/count_tokens`: body -> `GenerationRequest`.
+
+Both are pure but for their routes. Shapes follow Anthropic's API reference. Who does not ask for
+thinking gets none, as there: many clients take the first block of an answer for its text.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Annotated, Any, Final
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+from pydantic import BeforeValidator, Field
+
+from api.anthropic.encoder import Encoder, Event, Head, MessageOut
+from api.anthropic.fields import (
+    ClientTool,
+    System,
+    Thinking,
+    ToolChoice,
+    Turn,
+    messages_of,
+    tool_of,
+)
+from api.asking import ask
+from api.body import INT32, WireModel, Word, read
+from api.dialect import EVENTS
+from api.document import JSON, Operation, body_schema
+from api.streaming import Call, answer
+from inference import BadRequest, GenerationRequest, Message, Pool, Sampling
+
+REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {"mcp_servers": ([],), "output_format": ()}
+StopString = Annotated[str, Field(max_length=256)]
+
+router = APIRouter()
+
+
+@router.post("/v1/messages")
+async def create(http: Request) -> Response:
+    return await answer(http, "messages", understand)
+
+
+@router.post("/v1/messages/count_tokens")
+async def count_tokens(http: Request) -> Response:
+    return await ask(http, "count_tokens", understand_prompt, _count)
+
+
+def _unstructured(form: Any) -> None:
+    if form is not None:
+        raise ValueError("Structured output is not supported yet")
+
+
+class OutputConfig(WireModel):
+    """`effort` is ignored."""
+
+    format: Annotated[None, BeforeValidator(_unstructured)] = None
+
+
+class PromptBody(WireModel):
+    """What a prompt is made of."""
+
+    model: Word | None = None
+    messages: list[Turn] = Field(min_length=1, max_length=100_000)
+    system: System = ""
+    tools: list[ClientTool] = Field([], max_length=512)
+    tool_choice: ToolChoice = ToolChoice()
+    thinking: Thinking = Thinking(type="disabled", budget_tokens=None)
+
+    def shared(self) -> dict[str, Any]:
+        """The fields of a `GenerationRequest` that a prompt is made of."""
+        said = [message for turn in self.messages for message in messages_of(turn)]
+        system = [Message("system", self.system)] if self.system else []
+        return {
+            "model": self.model or None,
+            "messages": (*system, *said),
+            "tools": () if self.tool_choice.type == "none" else tuple(map(tool_of, self.tools)),
+            "thinking": self.thinking.type != "disabled",
+        }
+
+
+class MessagesBody(PromptBody):
+    max_tokens: int | None = Field(None, ge=1, le=INT32)
+    stream: bool = False
+    stop_sequences: list[StopString] = Field([], max_length=16)
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, gt=0, le=1)
+    top_k: int | None = Field(None, ge=-1, le=INT32)
+    output_config: OutputConfig = OutputConfig()
+
+
+class TokenCount(msgspec.Struct):
+    input_tokens: int
+
+
+def understand(raw: dict[str, Any], served: str) -> Call:
+    """Raises `BadRequest` naming the field that is wrong."""
+    body = read(MessagesBody, raw, REFUSED)
+    if body.messages[-1].role == "assistant":
+        raise BadRequest(
+            "messages: the last one may not be the assistant's; "
+            "going on with an answer is not supported yet.",
+            "messages",
+        )
+    head = Head.new(served)
+    return Call((to_request(body, head.id),), Encoder(head), body.stream)
+
+
+def understand_prompt(raw: dict[str, Any]) -> GenerationRequest:
+    """Raises `BadRequest` naming the field that is wrong."""
+    return GenerationRequest(id="", **read(PromptBody, raw, REFUSED).shared())
+
+
+async def _count(pool: Pool, request: GenerationRequest) -> TokenCount:
+    return TokenCount(await pool.count(request))
+
+
+def to_request(body: MessagesBody, id: str) -> GenerationRequest:
+    """`top_k` -1 is 0, no limit."""
+    return GenerationRequest(
+        id=id,
+        max_tokens=body.max_tokens,
+        stop=tuple(filter(None, body.stop_sequences)),
+        sampling=Sampling(
+            temperature=body.temperature,
+            top_p=body.top_p,
+            top_k=None if body.top_k is None else max(body.top_k, 0),
+        ),
+        **body.shared(),
+    )
+
+
+OPERATIONS: Final = (
+    Operation(
+        "/v1/messages",
+        "A conversation continued by the model, as Anthropic's API does it",
+        {200: {JSON: MessageOut, EVENTS: Event}},
+        (400, 404, 408, 410, 413, 429, 500, 503),
+        partial(body_schema, MessagesBody, REFUSED),
+        methods=("post",),
+        headers=("X-Resumable", "Last-Event-ID"),
+    ),
+    Operation(
+        "/v1/messages/count_tokens",
+        "How many tokens a conversation is to the model",
+        {200: {JSON: TokenCount}},
+        (400, 404, 408, 413, 429, 500, 503),
+        partial(body_schema, PromptBody, REFUSED),
+        methods=("post",),
+    ),
+)

@@ -1,0 +1,33 @@
+"""Answers a question about a prompt that needs the worker and no generation.
+
+Like `api.streaming` it is counted, kept to its tenant, and given up when its client hangs up.
+Knows no dialect.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from fastapi import Request, Response
+
+from api.body import read_object
+from api.metrics import Meter
+from api.streaming import metered, owned, unless_gone
+from inference import GenerationRequest, Pool
+
+Understand = Callable[[dict[str, Any]], GenerationRequest]
+Work = Callable[[Pool, GenerationRequest], Awaitable[object]]
+
+
+async def ask(http: Request, endpoint: str, understand: Understand, work: Work) -> Response:
+    """What `work` makes of the prompt of a body that is understood, as JSON."""
+    pool: Pool = http.app.state.pool
+
+    async def reply(meter: Meter) -> Response:
+        request = understand(await read_object(http, meter.hold))
+        [request] = owned((request,), http.state.tenant)
+        told = await unless_gone(http, work(pool, request))
+        meter.end(200)
+        return Response(msgspec.json.encode(told), media_type="application/json")
+
+    return await metered(http, endpoint, reply)

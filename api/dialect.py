@@ -1,0 +1,37 @@
+"""What all answers of a dialect have in common: the look of an error, and how a stream is framed.
+
+How events become frames is an encoder's, see `api.streaming`. Knows no dialect by name.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+EVENTS: Final = "text/event-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What every dialect tells of an error in its own words; `status` as of HTTP."""
+
+    status: int
+    code: str
+    message: str
+    field: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """`error` makes the JSON value of a refusal, which is of type `error_type`, and `broken` the
+    frames that end a stream with it. `ping` is what a stream carries while it is quiet."""
+
+    error_type: type
+    error: Callable[[Problem], Any]
+    broken: Callable[[Problem], list[bytes]]
+    ping: bytes = b": ping\n\n"
+    media: str = EVENTS
+
+    @property
+    def resumable(self) -> bool:
+        """Whether its frames can be numbered."""
+        return self.media == EVENTS

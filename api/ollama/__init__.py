@@ -1,0 +1,1 @@
+"""Ollama's own dialect, under `/api`. Nothing outside knows its shape."""

@@ -1,0 +1,141 @@
+"""Ollama's answers, of `/api/chat` and of `/api/generate`: lines of a stream, or one object.
+
+Durations are nanoseconds as the worker measured them. A tool call comes whole, with its arguments
+as an object.
+"""
+
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from api.ollama.errors import framed
+from inference import (
+    Finished,
+    GenerationEvent,
+    ReasoningDelta,
+    TextDelta,
+    ToolCall,
+    ToolCallDelta,
+)
+
+DoneReason = Literal["stop", "length", "load", "unload"]
+
+
+class CalledFunction(msgspec.Struct):
+    index: int
+    name: str
+    arguments: dict[str, Any]
+
+
+class CallLine(msgspec.Struct):
+    id: str
+    function: CalledFunction
+
+
+class Said(msgspec.Struct):
+    content: str
+    thinking: str | UnsetType = UNSET
+    tool_calls: list[CallLine] | UnsetType = UNSET
+    role: str = "assistant"
+
+
+class Line(msgspec.Struct, kw_only=True):
+    """What lines of both endpoints share; all but the first three are those of the last one."""
+
+    model: str
+    created_at: str
+    done: bool = False
+    done_reason: DoneReason | UnsetType = UNSET
+    total_duration: int | UnsetType = UNSET
+    load_duration: int | UnsetType = UNSET
+    prompt_eval_count: int | UnsetType = UNSET
+    prompt_eval_duration: int | UnsetType = UNSET
+    eval_count: int | UnsetType = UNSET
+    eval_duration: int | UnsetType = UNSET
+
+    def end(self, end: Finished) -> None:
+        """Make it the last of an answer."""
+        usage, times = end.usage, end.timings
+        self.done = True
+        self.done_reason = "length" if end.reason == "length" else "stop"
+        self.total_duration = _nanoseconds(times.total)
+        self.load_duration = 0
+        self.prompt_eval_count = usage.prompt_tokens
+        self.prompt_eval_duration = _nanoseconds(times.first_token - times.queued)
+        self.eval_count = usage.completion_tokens
+        self.eval_duration = _nanoseconds(times.total - times.first_token)
+
+
+class ChatLine(Line, kw_only=True):
+    message: Said
+
+    @classmethod
+    def of(cls, model: str, text: str, thoughts: str, calls: list[CallLine]) -> "ChatLine":
+        said = Said(text, thoughts or UNSET, calls or UNSET)
+        return cls(model=model, created_at=_now(), message=said)
+
+
+class GenerateLine(Line, kw_only=True):
+    response: str
+    thinking: str | UnsetType = UNSET
+
+    @classmethod
+    def of(cls, model: str, text: str, thoughts: str, _: list[CallLine]) -> "GenerateLine":
+        thinking = thoughts or UNSET
+        return cls(model=model, created_at=_now(), response=text, thinking=thinking)
+
+
+class Encoder:
+    """Writes the events of one request with one choice, as lines of this kind."""
+
+    def __init__(self, model: str, kind: type[ChatLine] | type[GenerateLine]) -> None:
+        self._model = model
+        self._line = kind.of
+
+    def encode(self, event: GenerationEvent) -> list[bytes]:
+        match event:
+            case TextDelta(_, text):
+                return [framed(self._line(self._model, text, "", []))]
+            case ReasoningDelta(_, text):
+                return [framed(self._line(self._model, "", text, []))]
+            case ToolCallDelta(_, place, call):
+                return [framed(self._line(self._model, "", "", [_call(call, place)]))]
+            case Finished() as end:
+                last = self._line(self._model, "", "", [])
+                last.end(end)
+                return [framed(last)]
+        return []
+
+    def close(self) -> list[bytes]:
+        return []
+
+    def fold(self, events: list[GenerationEvent]) -> bytes:
+        texts = "".join(e.text for e in events if isinstance(e, TextDelta))
+        thoughts = "".join(e.text for e in events if isinstance(e, ReasoningDelta))
+        calls = [_call(e.call, e.position) for e in events if isinstance(e, ToolCallDelta)]
+        whole = self._line(self._model, texts, thoughts, calls)
+        [end] = [event for event in events if isinstance(event, Finished)]
+        whole.end(end)
+        return msgspec.json.encode(whole)
+
+
+def loaded(model: str, kind: type[ChatLine] | type[GenerateLine], reason: DoneReason) -> Line:
+    """The answer to who asks for nothing but that the model be there, or not."""
+    line = kind.of(model, "", "", [])
+    line.done, line.done_reason = True, reason
+    return line
+
+
+def _call(call: ToolCall, place: int) -> CallLine:
+    arguments = msgspec.json.decode(call.arguments or "{}")
+    return CallLine(call.id, CalledFunction(place, call.name, arguments))
+
+
+def _nanoseconds(seconds: float) -> int:
+    return max(0, round(seconds * 1e9))
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,0 +1,222 @@
+"""Ollama's addresses about models: the one that is served, and those that change what there is.
+
+Its names are all listed, as programs look for theirs in the list. What would pull, make or delete
+a model is not done over HTTP; embeddings are not there yet.
+"""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final, TypedDict
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from api.body import WireModel, Word, read, read_object
+from api.document import JSON, Operation, body_schema
+from api.errors import NotOffered
+from api.metrics import Meter
+from api.streaming import metered
+from inference import Pool, PoolStatus, UnknownModel
+
+# Programs compare it with the first release that has what they need. Ours is no such release.
+SPOKEN: Final = "0.13.0"
+_LONG_AGO, _NEVER = "1970-01-01T00:00:00Z", "2318-01-01T00:00:00Z"
+_NOT_HERE: Final = {
+    "/api/pull": "Models are not pulled over HTTP; use `onebox pull NAME` and serve it.",
+    "/api/create": "Models are not made over HTTP; list them in models.yaml.",
+    "/api/push": "Models are not pushed from here.",
+    "/api/copy": "Models are not copied over HTTP; give them aliases in models.yaml.",
+    "/api/delete": "Models are not deleted over HTTP.",
+    "/api/blobs/{digest}": "Models are not made over HTTP; list them in models.yaml.",
+    "/api/embed": "Embeddings are not supported yet.",
+    "/api/embeddings": "Embeddings are not supported yet.",
+}
+_METHODS: Final = {"/api/delete": ("delete",), "/api/blobs/{digest}": ("head", "post")}
+
+router = APIRouter()
+
+
+class Details(TypedDict):
+    parent_model: str
+    format: str
+    family: str
+    families: list[str]
+    parameter_size: str
+    quantization_level: str
+
+
+class Listed(TypedDict):
+    name: str
+    model: str
+    modified_at: str
+    size: int
+    digest: str
+    details: Details
+
+
+class Running(Listed):
+    size_vram: int
+    expires_at: str
+    context_length: int
+
+
+class ListedModels(TypedDict):
+    models: list[Listed]
+
+
+class RunningModels(TypedDict):
+    models: list[Running]
+
+
+class Shown(TypedDict):
+    modelfile: str
+    parameters: str
+    template: str
+    details: Details
+    model_info: dict[str, str | int]
+    capabilities: list[str]
+    modified_at: str
+
+
+class Version(TypedDict):
+    version: str
+
+
+class ShowBody(WireModel):
+    """`name` is what `model` was once called."""
+
+    model: Word | None = None
+    name: Word | None = None
+
+
+def known(name: str | None, now: PoolStatus) -> str:
+    """The model meant by `name`, with `:latest` or without. Raises `UnknownModel`."""
+    names = ("default", now.name, *now.aliases)
+    for one in (name or now.name, (name or "").removesuffix(":latest")):
+        if one in names:
+            return one
+    raise UnknownModel(f"No model of that name is served; this is {now.name}.", "model")
+
+
+@router.api_route("/api/tags", methods=["GET", "HEAD"])
+async def tags(http: Request) -> Response:
+    now = _status(http)
+    return JSONResponse(ListedModels(models=[_listed(name, now) for name in _names(now)]))
+
+
+@router.get("/api/ps")
+async def ps(http: Request) -> Response:
+    now = _status(http)
+    if now.info is None:
+        return JSONResponse(RunningModels(models=[]))
+    running = Running(
+        **_listed(now.name, now),
+        size_vram=0,
+        expires_at=_NEVER,
+        context_length=now.info.context,
+    )
+    return JSONResponse(RunningModels(models=[running]))
+
+
+@router.api_route("/api/version", methods=["GET", "HEAD"])
+async def version() -> Response:
+    return JSONResponse(Version(version=SPOKEN))
+
+
+@router.post("/api/show")
+async def show(http: Request) -> Response:
+    async def reply(meter: Meter) -> Response:
+        body = read(ShowBody, await read_object(http, meter.hold), {})
+        known(body.model or body.name, _status(http))
+        meter.end(200)
+        return JSONResponse(_shown(_status(http)))
+
+    return await metered(http, "ollama_show", reply)
+
+
+def _refusal(sentence: str) -> Callable[[], Awaitable[Response]]:
+    async def refuse() -> Response:
+        raise NotOffered(sentence)
+
+    return refuse
+
+
+for _path, _sentence in _NOT_HERE.items():
+    _methods = [method.upper() for method in _METHODS.get(_path, ("post",))]
+    router.add_api_route(_path, _refusal(_sentence), methods=_methods)
+
+
+def _status(http: Request) -> PoolStatus:
+    pool: Pool = http.app.state.pool
+    return pool.status()
+
+
+def _names(now: PoolStatus) -> list[str]:
+    return list(dict.fromkeys(name for name in (now.name, *now.aliases) if name != "default"))
+
+
+def _listed(name: str, now: PoolStatus) -> Listed:
+    return Listed(
+        name=name,
+        model=name,
+        modified_at=_LONG_AGO,
+        size=now.info.size if now.info else 0,
+        digest="",
+        details=_details(now),
+    )
+
+
+def _details(now: PoolStatus) -> Details:
+    """Empty until the model is loaded; nobody has told how its weights are quantised."""
+    family = now.info.architecture if now.info else ""
+    return Details(
+        parent_model="",
+        format="gguf",
+        family=family,
+        families=[family] if family else [],
+        parameter_size=f"{now.info.parameters / 1e9:.1f}B" if now.info else "",
+        quantization_level="",
+    )
+
+
+def _shown(now: PoolStatus) -> Shown:
+    about: dict[str, str | int] = {}
+    if now.info:
+        about["general.architecture"] = now.info.architecture
+        about["general.parameter_count"] = now.info.parameters
+        # What a request may use, not what the model was trained for: programs fill it.
+        about[f"{now.info.architecture}.context_length"] = now.info.context
+    return Shown(
+        modelfile="",
+        parameters=f"num_ctx {now.info.context}" if now.info else "",
+        template="",
+        details=_details(now),
+        model_info=about,
+        capabilities=["completion", "tools", "thinking"],
+        modified_at=_LONG_AGO,
+    )
+
+
+_READ: Final = ("get", "head")
+OPERATIONS: Final = (
+    Operation(
+        "/api/tags",
+        "The model, by all its names",
+        {200: {JSON: ListedModels}},
+        methods=_READ,
+    ),
+    Operation("/api/ps", "The model in memory", {200: {JSON: RunningModels}}),
+    Operation("/api/version", "Whose API this is like", {200: {JSON: Version}}, methods=_READ),
+    Operation(
+        "/api/show",
+        "What is known of the model",
+        {200: {JSON: Shown}},
+        (400, 404, 408, 413),
+        partial(body_schema, ShowBody, {}),
+        methods=("post",),
+    ),
+    *(
+        Operation(path, sentence, {}, (501,), methods=_METHODS.get(path, ("post",)))
+        for path, sentence in _NOT_HERE.items()
+    ),
+)
