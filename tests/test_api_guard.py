@@ -214,15 +214,25 @@ OTHER_TYPES = [
 ]
 
 
+FROM_A_PAGE = "Origin: http://localhost", "Sec-Fetch-Site: same-origin"
+
+
 async def test_what_a_form_or_a_beacon_can_send_is_never_read():
     pool = FakePool()
     posts = [path for method, path in ROUTES if method == "POST"]
     types = [(), *((f"Content-Type: {kind}",) for kind in OTHER_TYPES)]
     async with client_of(pool) as client:
-        for headers, path in itertools.product(types, posts):
-            status, text = await by_hand(client, "POST", path, "Host: localhost", *headers)
+        for headers, path, page in itertools.product(types, posts, FROM_A_PAGE):
+            status, text = await by_hand(client, "POST", path, "Host: localhost", page, *headers)
             assert status == 415 and "content-type: application/json" in text, headers
     assert not pool.requests
+
+
+async def test_ollamas_examples_need_not_name_the_type():
+    async with client_of(FakePool()) as client:
+        for headers in ({}, {"Content-Type": "application/x-www-form-urlencoded"}):
+            response = await client.post("/api/chat", content=json.dumps(BODY), headers=headers)
+            assert response.status_code == 200
 
 
 async def test_json_goes_by_several_names():
