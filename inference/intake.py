@@ -84,10 +84,10 @@ class Intake:
                 return list(ids), False
             case Text(text):
                 return self._llama.tokenize(text, special=True, begin=True), False
-            case Chat(messages, tools, kwargs):
+            case Chat(messages, tools, kwargs, continued):
                 if self._renderer is None:
                     raise BadRequest("this model has no chat template; use completions", "messages")
-                rendered = self._renderer.render(messages, tools, kwargs)
+                rendered = self._renderer.render(messages, tools, kwargs, continued)
                 tokens: list[int] = []
                 for segment in rendered.segments:
                     tokens += self._llama.tokenize(segment.text, special=segment.special)

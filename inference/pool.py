@@ -20,6 +20,7 @@ from inference.launch import WORKER
 from inference.parser import Call, Piece, Reasoning, StreamParser, Text
 from inference.replica import STALL, Replica, State
 from inference.sequence import SamplingParams
+from inference.thoughts import thinks
 from inference.types import (
     BadRequest,
     ContextTooLong,
@@ -50,6 +51,7 @@ from inference.wire import Accepted, Chat, Delta, End, Rejected, Stats, Submit, 
 from inference.wire import Text as TextPrompt
 
 _DRAINING = "The server is shutting down and takes no new requests."
+_NOT_BEGUN = "Only a last message of the assistant, without tool calls, can be continued."
 _ERRORS = {
     error.code: error
     for error in (
@@ -186,6 +188,9 @@ class Pool:
         model = self._deployment.model
         if request.model not in (None, "default", model.name, *model.aliases):
             raise UnknownModel(f"No model of that name is served; this is {model.name}.", "model")
+        last = request.messages[-1] if request.continued else None
+        if last and (last.role != "assistant" or last.tool_calls):
+            raise BadRequest(_NOT_BEGUN, "messages")
         if self._draining:
             raise ShuttingDown(_DRAINING)
         if not self._replica.accepting:
@@ -210,10 +215,9 @@ class Pool:
     def _resolve(self, request: GenerationRequest) -> Submit:
         """Lay the model's defaults under what the request says."""
         model = self._deployment.model
-        kwargs = {"enable_thinking": model.thinking, **request.template_kwargs}
-        if request.thinking is not None:
-            kwargs["enable_thinking"] = request.thinking
-        recommended = model.sampling.thinking if kwargs["enable_thinking"] else model.sampling.plain
+        thinking = thinks(request, model.thinking)
+        kwargs = {**request.template_kwargs, "enable_thinking": thinking}
+        recommended = model.sampling.thinking if thinking else model.sampling.plain
         sampling = request.sampling.over(recommended)
         seed = secrets.randbits(63) if sampling.seed is None else sampling.seed % 2**64
         submit = Submit(
@@ -284,7 +288,7 @@ class _Choice:
 def _prompt(request: GenerationRequest, kwargs: dict[str, object]) -> Chat | TextPrompt | Tokens:
     match request.prompt:
         case None:
-            return Chat(request.messages, request.tools, kwargs)
+            return Chat(request.messages, request.tools, kwargs, request.continued)
         case str(text):
             return TextPrompt(text)
         case ids:

@@ -81,11 +81,13 @@ class Load(msgspec.Struct, tag=True):
 
 
 class Chat(msgspec.Struct, tag=True):
-    """A conversation for the model's own template."""
+    """A conversation for the model's own template; of one that is `continued` the last message is
+    the beginning of the answer."""
 
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...]
     kwargs: dict[str, Any]
+    continued: bool = False
 
 
 class Text(msgspec.Struct, tag=True):

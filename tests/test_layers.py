@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 # of each other.
 LINES = [
     {"types", "holdback", "memory", "history", "prefix_tree", "autopsy", "sandbox", "addresses"},
-    {"model", "sequence", "yaml_file", "gguf_format", "parser", "doctor", "hub_client"},
+    {"model", "sequence", "yaml_file", "gguf_format", "parser", "doctor", "hub_client", "thoughts"},
     {
         "host_cache",
         "cost_model",

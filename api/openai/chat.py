@@ -7,17 +7,16 @@ name) and `reasoning` (vLLM's) carry the same text, `timings` is llama.cpp's add
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Any, Final, Generic, Literal, TypeVar
+from typing import Annotated, Any, Final, Generic, Literal, Self, TypeVar
 
 import msgspec
 from fastapi import APIRouter, Request, Response
 from msgspec import UNSET, UnsetType
-from pydantic import Field
+from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
 from api.body import Text, WireModel, Word
 from api.openai.common import (
     FINGERPRINT,
-    SPELLED,
     GenerationBody,
     Head,
     Limit,
@@ -28,9 +27,11 @@ from api.openai.common import (
     schema,
     unlimited,
 )
-from api.openai.fields import Arguments, Content, Role, TemplateKwargs
+from api.openai.fields import Arguments, Content, Role
+from api.openai.thinking import ThinkingBody
 from api.streaming import Call, answer
 from inference import (
+    BadRequest,
     Finished,
     FinishReason,
     GenerationEvent,
@@ -52,10 +53,16 @@ REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
     "function_call": ("auto", "none"),
     "modalities": (["text"],),
     "audio": (),
-    "continue_final_message": (False,),
-    "add_generation_prompt": (True,),
 }
 MAX_CALLS: Final = 128
+ONE_BEGINNING: Final[dict[str, Any]] = {
+    "if": {
+        "properties": {"continue_final_message": {"enum": [True, "true"]}},
+        "required": ["continue_final_message"],
+    },
+    "then": {"properties": {"add_generation_prompt": {"enum": [False, "false", None]}}},
+    "else": {"properties": {"add_generation_prompt": {"enum": [True, "true", None]}}},
+}
 
 router = APIRouter()
 
@@ -81,12 +88,27 @@ class MessageBody(WireModel):
     reasoning_content: Text | None = None
     reasoning: Text | None = None
     tool_calls: list[ToolCallBody] | None = Field(None, max_length=MAX_CALLS)
+    tool_call_id: Word | None = None
+    name: Word | None = None
 
 
 class FunctionBody(WireModel):
+    """`_written` is the object that it was read from: prompts show it in its own order."""
+
+    _written: dict[str, Any] = PrivateAttr(default_factory=dict)
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
     description: Text | None = None
     parameters: dict[str, Any] | None = None
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep(cls, written: Any, read: ModelWrapValidatorHandler[Self]) -> Self:
+        body = read(written)
+        body._written = written
+        return body
+
+    def tool(self) -> Tool:
+        return Tool(self.name, self.description or "", self.parameters or {}, self._written)
 
 
 class ToolBody(WireModel):
@@ -94,21 +116,24 @@ class ToolBody(WireModel):
     function: FunctionBody
 
 
-class ChatBody(GenerationBody):
+class ChatBody(GenerationBody, ThinkingBody):
     messages: list[MessageBody] = Field(min_length=1, max_length=2048)
     max_completion_tokens: Limit | None = None
     tools: list[ToolBody] = Field([], max_length=128)
     tool_choice: Literal["auto", "none"] = "auto"
-    enable_thinking: bool | None = None
-    reasoning_effort: Word | None = None
-    chat_template_kwargs: TemplateKwargs = Field(default_factory=dict)
+    continue_final_message: bool = False
+    add_generation_prompt: bool | None = None
 
-    def thinking(self) -> bool | None:
-        """The first of three spellings that says anything."""
-        for said in (self.chat_template_kwargs.get("enable_thinking"), self.enable_thinking):
-            if said is not None:
-                return bool(SPELLED[said.lower()] if isinstance(said, str) else said)
-        return False if self.reasoning_effort in ("none", "minimal") else None
+    model_config = ConfigDict(json_schema_extra=ONE_BEGINNING)
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> Self:
+        if self.add_generation_prompt is self.continue_final_message:
+            raise BadRequest(
+                "add_generation_prompt has to be the opposite of continue_final_message.",
+                "add_generation_prompt",
+            )
+        return self
 
 
 def understand(raw: dict[str, Any], served: str) -> Call:
@@ -125,8 +150,12 @@ def to_request(body: ChatBody, id: str) -> GenerationRequest:
     return GenerationRequest(
         id=id,
         messages=tuple(_message(message) for message in body.messages),
-        tools=() if body.tool_choice == "none" else tuple(_tool(tool) for tool in body.tools),
-        thinking=body.thinking(),
+        tools=()
+        if body.tool_choice == "none"
+        else tuple(tool.function.tool() for tool in body.tools),
+        continued=body.continue_final_message,
+        thinking=body.wants_thoughts(),
+        thinking_budget=body.most_thoughts(),
         template_kwargs=kwargs,
         max_tokens=unlimited(limit),
         **body.shared(),
@@ -139,12 +168,9 @@ def _message(body: MessageBody) -> Message:
         for call in body.tool_calls or ()
     )
     reasoning = body.reasoning_content or body.reasoning or ""
-    return Message(body.role, body.content, reasoning, calls)
-
-
-def _tool(body: ToolBody) -> Tool:
-    function = body.function
-    return Tool(function.name, function.description or "", function.parameters or {})
+    return Message(
+        body.role, body.content, reasoning, calls, body.tool_call_id or "", body.name or ""
+    )
 
 
 class FunctionOut(msgspec.Struct):
