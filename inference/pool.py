@@ -225,6 +225,7 @@ class Pool:
             prompt=_prompt(request, kwargs),
             sampling=_params(sampling, seed),
             max_tokens=request.max_tokens,
+            thinking_budget=request.thinking_budget,
             min_tokens=request.min_tokens,
             ignore_eos=request.ignore_eos,
             priority=request.priority,

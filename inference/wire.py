@@ -116,6 +116,7 @@ class Submit(msgspec.Struct, tag=True):
     prompt: Chat | Text | Tokens
     sampling: SamplingParams
     max_tokens: Annotated[int, Meta(ge=1)] | None = None
+    thinking_budget: Annotated[int, Meta(ge=0)] | None = None
     min_tokens: int = 0
     ignore_eos: bool = False
     priority: Annotated[int, Meta(ge=-1, le=1)] = 0

@@ -92,9 +92,9 @@ BUGS = (
     ),
     Bug(
         "an answer is a token too long",
-        SCHEDULER,
-        "len(seq.tokens) >= seq.limit",
-        "len(seq.tokens) > seq.limit",
+        SEQUENCE,
+        "len(self.tokens) < self.limit",
+        "len(self.tokens) <= self.limit",
     ),
     Bug(
         "cells are not trimmed",
