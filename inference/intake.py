@@ -17,7 +17,7 @@ from inference.wire import Chat, Said, Submit, Text, Tokens
 
 _OPEN, _CLOSE = "<think>", "</think>"
 # Said in the model's name when its budget is spent, so that the answer follows from its thoughts.
-_LAST_WORDS = f"\n\nThat was all the time there is to think. Now the answer.\n{_CLOSE}\n\n"
+_LAST_WORDS = f"\n\nSo I answer with what I have so far.\n{_CLOSE}\n\n"
 
 
 class Intake:
@@ -105,7 +105,10 @@ class Intake:
 
     def _budget(self, submit: Submit, thinking: bool) -> Budget | None:
         """None where thoughts have no bound, or the model no tokens that say where they end."""
-        if not (submit.thinking_budget and self._tags and isinstance(submit.prompt, Chat)):
+        chat = submit.prompt if isinstance(submit.prompt, Chat) else None
+        if not (submit.thinking_budget and self._tags and chat):
+            return None
+        if chat.continued and not thinking:  # thoughts come before anything else
             return None
         return Budget(self._tags, submit.thinking_budget, thinking)
 

@@ -195,8 +195,8 @@ def _until_the_end(text: str, last: str) -> str:
 
 
 def _opens(text: str) -> bool:
-    """Whether a think block is still open at the end of `text`."""
-    return text.rfind(_OPEN) > text.rfind(_CLOSE)
+    """Whether an answer that begins so is still in its thoughts, which come before all else."""
+    return text.lstrip().startswith(_OPEN) and _CLOSE not in text
 
 
 def _message(message: Message, arguments: Callable[[str], Any]) -> dict[str, Any]:

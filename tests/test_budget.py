@@ -1,26 +1,20 @@
 """Thoughts end where their budget does, whatever happens to the answer on its way."""
 
+import asyncio
 import random
 from dataclasses import replace
 
 import pytest
 
-from inference import (
-    Finished,
-    GenerationRequest,
-    Message,
-    Pool,
-    ReasoningDelta,
-    Sampling,
-    TextDelta,
-)
+from inference import Message, Pool, Sampling
 from inference.budget import Budget, Tags
-from inference.intake import _LAST_WORDS
 from inference.sequence import TextOut
-from tests.fake_engine import END
 from tests.scheduling import cheap_rows, finish, machine, make_sequence, step
-from tests.test_recovery import answer, kill_when
+from tests.test_recovery import answer, chat, kill_when
 
+SUM = "What is 38 + 47?"
+THOUGHTS, ANSWER = "8 + 7 = 15, 3 + 4 + 1 = 8.", "38 + 47 = 85"
+LAST_WORDS = "So I answer with what I have so far."
 OPEN, CLOSE, BLANK = 90, 91, 92
 TAGS = Tags(OPEN, CLOSE, frozenset({BLANK}), ((80, b"80 "), (CLOSE, b"91 "), (81, b"81 ")))
 WORDS = [token for token, _ in TAGS.last_words]
@@ -127,3 +121,45 @@ def test_a_stop_string_in_the_last_words_stops():
     scheduler.add([seq])
     assert finish(scheduler, engine) == {1: "stop"}
     assert seq.tokens[-1] == CLOSE
+
+
+def thinking(budget: int | None, **kwargs):
+    return chat(SUM, **{"thinking": True, "thinking_budget": budget} | kwargs)
+
+
+async def said(pool: Pool, request) -> tuple[str, str, int]:
+    """The thoughts and the text of its only choice, and how many tokens they have."""
+    parts = dict(await answer(pool, request))
+    thoughts, text = parts.get((0, "ReasoningDelta"), ""), parts.get((0, "TextDelta"), "")
+    return thoughts, text, parts[0, "end"][2]
+
+
+async def test_the_real_model_thinks_as_long_as_it_may(pool):
+    thoughts, text, all_tokens = await said(pool, thinking(None))
+    assert (thoughts, text) == (THOUGHTS, ANSWER)
+    assert await said(pool, thinking(all_tokens)) == (thoughts, text, all_tokens)
+    assert (await said(pool, thinking(0)))[0] == ""
+    cut, _, tokens = await said(pool, thinking(6))
+    assert THOUGHTS.startswith(cut.removesuffix(f"\n\n{LAST_WORDS}"))
+    assert cut.endswith(LAST_WORDS)
+    assert (await said(pool, thinking(6, max_tokens=tokens)))[0] == cut
+    assert await said(pool, thinking(6, max_tokens=10)) == (cut[: cut.index("So") + 2], "", 10)
+
+
+async def test_thoughts_that_a_prompt_opens_are_bounded_too(pool):
+    begun = (Message("user", SUM), Message("assistant", "<think>\n8 + 7"))
+    goes_on = replace(thinking(2), messages=begun, continued=True)
+    assert (await said(pool, goes_on))[0].endswith(LAST_WORDS)
+
+
+async def test_nobody_can_tell_that_the_worker_of_thoughts_was_killed(pool):
+    drawn = Sampling(temperature=0.9, top_p=0.9, seed=7, repeat_penalty=1.1)
+    requests = [thinking(budget, ignore_eos=True) for budget in range(1, 13)]
+    requests += [thinking(budget, sampling=drawn, n=2) for budget in (1, 4, 7)]
+    undisturbed = await asyncio.gather(*(answer(pool, request) for request in requests))
+    before = pool.status().stats.completion_tokens
+    running = [asyncio.create_task(answer(pool, request)) for request in requests]
+    await kill_when(pool, before + 60)  # in the thoughts, and in the last words of some
+    await kill_when(pool, 100)
+    assert await asyncio.gather(*running) == undisturbed
+    assert pool.status().restarts == 2
