@@ -76,7 +76,12 @@ async def answer(
         if last := http.headers.get("last-event-id"):
             id, _, number = last.rpartition(":")
             return replay(http, id, event_number(number))
-        call = understand(await read_object(http, meter.hold), pool.status().name)
+        now = pool.status()
+        call = understand(await read_object(http, meter.hold), now.name)
+        if now.streams_only and not call.stream:
+            raise BadRequest(
+                f'stream: {now.name} only streams its answers; say "stream": true.', "stream"
+            )
         requests = _owned(call.requests, http.state.tenant)
         return await _reply(http, _generate(pool, requests), call, meter)
     except InferenceError as error:

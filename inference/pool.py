@@ -69,7 +69,8 @@ _ERRORS = {
 
 @dataclass(frozen=True, slots=True)
 class PoolStatus:
-    """A snapshot for health checks and metrics; `cells` is the size of the KV cache."""
+    """A snapshot for health checks and metrics; `cells` is the size of the KV cache, `streams_only`
+    a wish of who runs the server: an answer is not waited for as a whole."""
 
     state: State
     detail: str
@@ -79,6 +80,7 @@ class PoolStatus:
     cells: int
     restarts: int
     stats: Stats
+    streams_only: bool = False
 
 
 class Pool:
@@ -150,6 +152,7 @@ class Pool:
             cells=self._deployment.engine.context,
             restarts=replica.restarts,
             stats=replica.stats,
+            streams_only=model.stream == "required",
         )
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
