@@ -98,7 +98,7 @@ def test_switches_may_be_spelled_out(field, spelled):
 def test_what_says_nothing_clear_is_refused_by_name(field, value):
     with pytest.raises(BadRequest) as refusal:
         request_of(**{field.split(".")[0]: value})
-    assert refusal.value.field.startswith(field)
+    assert refusal.value.field == field
 
 
 def talk(*texts: tuple[str, str], **fields) -> GenerationRequest:

@@ -1,7 +1,8 @@
 """`POST /v1/chat/completions`: body -> `GenerationRequest`, events -> chunks or one answer.
 
 Both directions are pure. Shapes follow OpenAI's API reference; `reasoning_content` (DeepSeek's
-name) and `reasoning` (vLLM's) carry the same text, `timings` is llama.cpp's addition.
+name) and `reasoning` (vLLM's) carry the same text, `timings` is llama.cpp's addition. Who offers
+`functions`, as it was before there were tools, is answered with a `function_call`.
 """
 
 from collections.abc import Mapping
@@ -49,8 +50,6 @@ REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
     "response_format": ({"type": "text"},),
     "logprobs": (False,),
     "tool_choice": ("auto", "none"),
-    "functions": ([],),
-    "function_call": ("auto", "none"),
     "modalities": (["text"],),
     "audio": (),
 }
@@ -88,6 +87,7 @@ class MessageBody(WireModel):
     reasoning_content: Text | None = None
     reasoning: Text | None = None
     tool_calls: list[ToolCallBody] | None = Field(None, max_length=MAX_CALLS)
+    function_call: FunctionCallBody | None = None
     tool_call_id: Word | None = None
     name: Word | None = None
 
@@ -121,10 +121,18 @@ class ChatBody(GenerationBody, ThinkingBody):
     max_completion_tokens: Limit | None = None
     tools: list[ToolBody] = Field([], max_length=128)
     tool_choice: Literal["auto", "none"] = "auto"
+    functions: list[FunctionBody] = Field([], max_length=128)
+    function_call: Literal["auto", "none"] = "auto"
     continue_final_message: bool = False
     add_generation_prompt: bool | None = None
 
     model_config = ConfigDict(json_schema_extra=ONE_BEGINNING)
+
+    def offered(self) -> tuple[Tool, ...]:
+        if "none" in (self.tool_choice, self.function_call):
+            return ()
+        functions = [tool.function for tool in self.tools] or self.functions
+        return tuple(function.tool() for function in functions)
 
     @model_validator(mode="after")
     def _one_beginning(self) -> Self:
@@ -140,7 +148,8 @@ def understand(raw: dict[str, Any], served: str) -> Call:
     """Raises `BadRequest` naming the field that is wrong."""
     body = read(ChatBody, raw, REFUSED)
     head = Head.new("chatcmpl", served)
-    encoder = Encoder(head, body.n, bool(body.stream_options.include_usage))
+    usage = bool(body.stream_options.include_usage)
+    encoder = Encoder(head, body.n, usage, functions=bool(body.functions and not body.tools))
     return Call((to_request(body, head.id),), encoder, body.stream, body.resumable)
 
 
@@ -150,9 +159,7 @@ def to_request(body: ChatBody, id: str) -> GenerationRequest:
     return GenerationRequest(
         id=id,
         messages=tuple(_message(message) for message in body.messages),
-        tools=()
-        if body.tool_choice == "none"
-        else tuple(tool.function.tool() for tool in body.tools),
+        tools=body.offered(),
         continued=body.continue_final_message,
         thinking=body.wants_thoughts(),
         thinking_budget=body.most_thoughts(),
@@ -163,10 +170,10 @@ def to_request(body: ChatBody, id: str) -> GenerationRequest:
 
 
 def _message(body: MessageBody) -> Message:
-    calls = tuple(
-        ToolCall(call.id or "", call.function.name, call.function.arguments)
-        for call in body.tool_calls or ()
-    )
+    written = [(call.id or "", call.function) for call in body.tool_calls or ()]
+    if body.function_call:
+        written.append(("", body.function_call))
+    calls = tuple(ToolCall(id, function.name, function.arguments) for id, function in written)
     reasoning = body.reasoning_content or body.reasoning or ""
     return Message(
         body.role, body.content, reasoning, calls, body.tool_call_id or "", body.name or ""
@@ -191,18 +198,22 @@ class Delta(msgspec.Struct):
     reasoning_content: str | UnsetType = UNSET
     reasoning: str | UnsetType = UNSET
     tool_calls: list[ToolCallOut] | UnsetType = UNSET
+    function_call: FunctionOut | UnsetType = UNSET
+
+
+Reason = FinishReason | Literal["function_call"]
 
 
 class ChunkChoice(msgspec.Struct):
     index: int
     delta: Delta
-    finish_reason: FinishReason | None = None
+    finish_reason: Reason | None = None
 
 
 class Choice(msgspec.Struct):
     index: int
     message: Delta
-    finish_reason: FinishReason
+    finish_reason: Reason
 
 
 AnyChoice = TypeVar("AnyChoice", ChunkChoice, Choice)
@@ -229,24 +240,27 @@ class _Answer:
     reasoning: list[str] = field(default_factory=list)
     calls: list[ToolCallOut] = field(default_factory=list)
 
-    def message(self) -> Delta:
+    def message(self, functions: bool) -> Delta:
         reasoning = "".join(self.reasoning) or UNSET
         return Delta(
             role="assistant",
             content="".join(self.text) or (None if self.calls else ""),
             reasoning_content=reasoning,
             reasoning=reasoning,
-            tool_calls=self.calls or UNSET,
+            tool_calls=UNSET if functions or not self.calls else self.calls,
+            function_call=self.calls[0].function if self.calls and functions else UNSET,
         )
 
 
 class Encoder:
-    """Writes the events of one request with `n` choices."""
+    """Writes the events of one request with `n` choices; of a client that knows `functions` only
+    the first call is one that it can read."""
 
-    def __init__(self, head: Head, n: int, include_usage: bool) -> None:
+    def __init__(self, head: Head, n: int, include_usage: bool, functions: bool = False) -> None:
         self._head = head
         self._n = n
         self._include_usage = include_usage
+        self._functions = functions
         self._ends: list[Finished] = []
 
     def encode(self, event: GenerationEvent) -> list[bytes]:
@@ -255,6 +269,9 @@ class Encoder:
                 return [self._chunk(index, Delta(content=text))]
             case ReasoningDelta(index, text):
                 return [self._chunk(index, Delta(reasoning_content=text, reasoning=text))]
+            case ToolCallDelta(index, position, call) if self._functions:
+                function = FunctionOut(call.name, call.arguments)
+                return [] if position else [self._chunk(index, Delta(function_call=function))]
             case ToolCallDelta(index, position, call):
                 return [self._chunk(index, Delta(tool_calls=[_call_out(call, position)]))]
             case Started():
@@ -262,7 +279,7 @@ class Encoder:
                 return [self._chunk(index, role) for index in range(self._n)]
             case Finished(index, reason):
                 self._ends.append(event)
-                reply = self._reply([ChunkChoice(index, Delta(), reason)])
+                reply = self._reply([ChunkChoice(index, Delta(), self._reason(reason))])
                 reply.timings = Timings.of(event)
                 return [msgspec.json.encode(reply)]
 
@@ -285,13 +302,18 @@ class Encoder:
                 case ToolCallDelta(index, _, call):
                     answers[index].calls.append(_call_out(call))
         ends = sorted((e for e in events if isinstance(e, Finished)), key=lambda end: end.index)
-        reply = self._reply(
-            [Choice(e.index, a.message(), e.reason) for e, a in zip(ends, answers, strict=True)]
-        )
+        choices = [
+            Choice(end.index, answer.message(self._functions), self._reason(end.reason))
+            for end, answer in zip(ends, answers, strict=True)
+        ]
+        reply = self._reply(choices)
         reply.object = "chat.completion"
         reply.usage = Usage.of(ends, self._n)
         reply.timings = Timings.of(ends[0])
         return msgspec.json.encode(reply)
+
+    def _reason(self, reason: FinishReason) -> Reason:
+        return "function_call" if self._functions and reason == "tool_calls" else reason
 
     def _chunk(self, index: int, delta: Delta) -> bytes:
         return msgspec.json.encode(self._reply([ChunkChoice(index, delta)]))

@@ -4,10 +4,11 @@ Each is one vendor's or one server's; of several the first in a fixed order coun
 does in the end is decided where the model is known, in `inference/thoughts.py`.
 """
 
+import json
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from api.body import WireModel, Word
 from api.openai.common import INT32, SPELLED
@@ -23,6 +24,21 @@ _EFFORTS: Final[Mapping[str, int]] = {
     "max": -1,
 }
 
+
+def _among(values: list[Any]) -> BeforeValidator:
+    """Just these values: pydantic's `Literal` takes 1 for `True`."""
+
+    def check(said: Any) -> Any:
+        if not any(type(said) is type(value) and said == value for value in values):
+            raise ValueError(f"Input should be one of {', '.join(map(json.dumps, values))}")
+        return said
+
+    return BeforeValidator(check)
+
+
+_LEVELS: Final = [True, False, "none", "low", "medium", "high"]
+Level = Annotated[Any, _among(_LEVELS), WithJsonSchema({"enum": _LEVELS})]
+Never = Annotated[bool, _among([False]), WithJsonSchema({"enum": [False]})]
 Budget = Annotated[int, Field(ge=-1, le=INT32)]
 Said = TypeVar("Said")
 
@@ -33,14 +49,14 @@ class ReasoningBody(WireModel):
     enabled: bool | None = None
     effort: Word | None = None
     max_tokens: Budget | None = None
-    exclude: Literal[False] | None = None
+    exclude: Never | None = None
 
 
 class ThinkingBody(WireModel):
     """`None` means "not said"."""
 
     enable_thinking: bool | None = None
-    think: bool | Literal["none", "low", "medium", "high"] | None = None
+    think: Level | None = None
     reasoning: ReasoningBody = ReasoningBody()
     reasoning_effort: Word | None = None
     thinking_budget: Budget | None = None
