@@ -112,13 +112,22 @@ class StreamParser:
         return []
 
     def _begin(self, begun: str) -> None:
-        """Get to where `begun` ends; it was said already, so nothing of it is held back."""
-        self.feed(begun)
-        if self._channel is Call:
-            self._known = len(self._blank) + len(begun) - begun.rindex(_CALL)
+        """Get to where `begun` ends. Clients may write tags by the million: only the last count."""
+        text, self._said = begun, bool(begun.strip())
+        if begun.lstrip().startswith(_THINK):
+            thought, closed, text = begun.partition(_END_THINK)
+            if not closed:
+                self._switch(Reasoning, (_END_THINK,))
+                self._strip = thought.strip() == _THINK
+                return
+        start = text.find(_CALL, text.rfind(_END_CALL) + 1)
+        if start >= 0 and _CALL in self._text_markers:
+            self._switch(Call, (_END_CALL,))
+            self.feed(text[start + len(_CALL) :])
+            self._known = len(text) - start
         else:
-            self._holdback.flush()
-            self._blank = ""
+            nothing_since = not text.strip() and text is not begun
+            self._strip = nothing_since or text.rstrip().endswith(_END_CALL)
 
     def _no_call(self, end: str) -> str:
         """What was taken for a call up to its `end`, as text."""

@@ -8,7 +8,7 @@ import re
 
 from inference.types import GenerationRequest, Message
 
-_SWITCH = re.compile(r"/(no_)?think(?![\w/-])")
+_SWITCH = re.compile(r"(?<!\S)/(no_)?think(?![\w/-])")
 
 
 def thinks(request: GenerationRequest, default: bool) -> bool:
@@ -25,8 +25,7 @@ def _switched(messages: tuple[Message, ...]) -> bool | None:
     """What the last `/think` or `/no_think` says: it holds until there is another."""
     for message in reversed(messages):
         if message.role in ("user", "system"):
-            text = message.content
-            words = [w for w in _SWITCH.finditer(text) if not text[: w.start()][-1:].strip()]
+            words = _SWITCH.findall(message.content) if "think" in message.content else ()
             if words:
-                return words[-1][1] is None
+                return not words[-1]
     return None

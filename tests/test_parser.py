@@ -128,8 +128,18 @@ def test_text_flows_before_the_answer_is_complete():
         (f"I look.\n{CALL[:-3]}", f"{CALL[-3:]}\n{CALL}", [WEATHER, WEATHER]),
         ("I look. <tool_call>[", "]</tool_call> no", [Text("]</tool_call>"), Text(" no")]),
         ("<tool_call>[</tool_", "!", [Text("!")]),
+        ("<think>", "\nhm", [Reasoning("hm")]),
+        ("<think>\n<tool_call>", "hm", [Reasoning("hm")]),
+        ("<think></think>a </tool_call> <think>", "b", [Text("b")]),
+        (f"{CALL}\n", f"\n{CALL}\nb", [WEATHER, Text("b")]),
+        ("a\n", "\n<think>", [Text("\n<think>")]),
     ],
 )
 def test_an_answer_goes_on_from_where_it_was_begun(begun, rest, expected):
     parser = StreamParser(thinking=False, tools=True, begun=begun)
     assert parser.feed(rest) + parser.finish() == expected
+
+
+def test_without_tools_a_call_that_was_begun_is_text():
+    parser = StreamParser(thinking=False, tools=False, begun="<tool_call>")
+    assert parser.feed("{}</tool_call>") == [Text("{}</tool_call>")]
