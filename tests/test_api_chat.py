@@ -26,7 +26,7 @@ CALL = ToolCall("call_1", "weather", '{"city": "Oslo"}')
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 FUNCTION = {"strict": True, "parameters": SCHEMA, "name": "weather"}
 WEATHER = {"type": "function", "function": FUNCTION}
-OFFERED = Tool("weather", "", SCHEMA, FUNCTION)
+OFFERED = Tool("weather", "", SCHEMA, written=FUNCTION)
 
 
 def request_of(body):

@@ -108,7 +108,7 @@ class FunctionBody(WireModel):
         return body
 
     def tool(self) -> Tool:
-        return Tool(self.name, self.description or "", self.parameters or {}, self._written)
+        return Tool(self.name, self.description or "", self.parameters or {}, written=self._written)
 
 
 class ToolBody(WireModel):
