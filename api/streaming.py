@@ -79,10 +79,15 @@ async def answer(
         if last and dialect_of(http.scope["path"]).resumable:
             id, _, number = last.rpartition(":")
             return replay(http, id, event_number(number))
-        call = understand(await read_object(http, meter.hold), pool.status().name)
+        now = pool.status()
+        call = understand(await read_object(http, meter.hold), now.name)
         if isinstance(call, Response):
             meter.end(200)
             return call
+        if now.streams_only and not call.stream:
+            raise BadRequest(
+                f'stream: {now.name} only streams its answers; say "stream": true.', "stream"
+            )
         requests = owned(call.requests, http.state.tenant)
         return await _reply(http, _generate(pool, requests), call, meter)
 

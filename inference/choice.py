@@ -29,7 +29,11 @@ class Choice:
         self._prompt_tokens = accepted.prompt_tokens
         self._calls = 0
         self._parser = (
-            StreamParser(thinking=accepted.thinking, tools=bool(request.tools))
+            StreamParser(
+                thinking=accepted.thinking,
+                tools=bool(request.tools),
+                begun=request.messages[-1].content if request.continued else "",
+            )
             if request.messages
             else None
         )

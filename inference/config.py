@@ -141,6 +141,7 @@ class Settings(_Section):
     draft: _Draft = None
     host_cache_mib: _Natural = None
     thinking: bool = True
+    stream: Literal["optional", "required"] = "optional"
     sampling: SamplingModes = SamplingModes()
 
 

@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from typing import Final
 
+from inference.budget import Budget, Tags
 from inference.llama import Llama
 from inference.renderer import Renderer, Source
 from inference.sequence import SamplingParams, Sequence, TextOut
@@ -16,6 +17,10 @@ from inference.types import BadRequest, ContextTooLong
 from inference.wire import Chat, Count, Counted, Said, Submit, Text, Tokens
 
 _LONGEST_TEXT: Final = 8 << 20  # bytes that tokens may spell: they have to fit a frame
+
+_OPEN, _CLOSE = "<think>", "</think>"
+# Said in the model's name when its budget is spent, so that the answer follows from its thoughts.
+_LAST_WORDS = f"\n\nSo I answer with what I have so far.\n{_CLOSE}\n\n"
 
 
 class Intake:
@@ -30,6 +35,7 @@ class Intake:
         if llama.chat_template:
             texts = llama.chat_template, llama.control_texts, llama.bos, llama.eos
             renderer.use(Source(*texts))
+        self._tags = _tags(llama) if llama.chat_template else None
 
     def sequences(self, submit: Submit) -> tuple[list[Sequence], bool]:
         """The choices of a request, and whether they start inside a think block.
@@ -38,6 +44,9 @@ class Intake:
         """
         arrived = time.monotonic() - submit.waited
         tokens, thinking = self._tokens(submit.prompt)
+        if thinking and submit.thinking_budget == 0:  # its template opens the block in any case
+            tokens += self._llama.tokenize(f"\n{_CLOSE}\n\n", special=True)
+            thinking = False
         if not tokens:
             raise BadRequest("the prompt is empty", "prompt")
         if bad := next((t for t, _ in submit.sampling.logit_bias if not self._known(t)), None):
@@ -61,6 +70,7 @@ class Intake:
                 min_tokens=submit.min_tokens,
                 ignore_eos=submit.ignore_eos,
                 text=TextOut(submit.stop),
+                budget=self._budget(submit, thinking),
                 arrived=arrived,
                 priority=submit.priority,
                 deadline=arrived + (submit.deadline or math.inf),
@@ -107,17 +117,37 @@ class Intake:
                 return list(ids), False
             case Text(text):
                 return self._llama.tokenize(text, special=True, begin=True), False
-            case Chat(messages, tools, kwargs):
+            case Chat(messages, tools, kwargs, continued):
                 if self._renderer is None:
                     raise BadRequest("this model has no chat template; use completions", "messages")
-                rendered = self._renderer.render(messages, tools, kwargs)
+                rendered = self._renderer.render(messages, tools, kwargs, continued)
                 tokens: list[int] = []
                 for segment in rendered.segments:
                     tokens += self._llama.tokenize(segment.text, special=segment.special)
                 return tokens, rendered.thinking
 
+    def _budget(self, submit: Submit, thinking: bool) -> Budget | None:
+        """None where thoughts have no bound, or the model no tokens that say where they end."""
+        chat = submit.prompt if isinstance(submit.prompt, Chat) else None
+        if not (submit.thinking_budget and self._tags and chat):
+            return None
+        if chat.continued and not thinking:  # thoughts come before anything else
+            return None
+        return Budget(self._tags, submit.thinking_budget, thinking)
+
     def _known(self, token: int) -> bool:
         return 0 <= token < self._llama.n_vocab
+
+
+def _tags(llama: Llama) -> Tags | None:
+    """Those of a think block, where each is a single token."""
+    tags = [llama.tokenize(tag, special=True) for tag in (_OPEN, _CLOSE)]
+    if any(len(tokens) != 1 for tokens in tags):
+        return None
+    blank = frozenset(t for t, piece in enumerate(llama.pieces) if piece.isspace())
+    words = llama.tokenize(_LAST_WORDS, special=True)
+    (start,), (end,) = tags
+    return Tags(start, end, blank, tuple((token, llama.pieces[token]) for token in words))
 
 
 def _choice(params: SamplingParams, index: int) -> SamplingParams:

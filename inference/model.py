@@ -5,6 +5,7 @@ Plain frozen values. Knows neither the file they were read from nor what is on t
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from inference.types import Sampling
 
@@ -51,7 +52,8 @@ class Model:
     """A model as it would be served; `None` means "let the memory plan choose".
 
     `context` counts tokens over all slots; `itl_target_ms` is the time wanted between two tokens;
-    `draft` names a model that guesses what this one says.
+    `draft` names a model that guesses what this one says; `stream` whether answers have to be
+    streamed.
     """
 
     name: str
@@ -69,3 +71,4 @@ class Model:
     speculation: bool
     draft: str | None
     host_cache_mib: int | None
+    stream: Literal["optional", "required"] = "optional"

@@ -39,10 +39,11 @@ class StreamParser:
     """`feed` text as it comes, `finish` at the end; both give the pieces that are certain.
 
     `thinking` says that the prompt already opened the think block, `tools` that a tool call may
-    come. White space around think blocks and tool calls belongs to neither side.
+    come, `begun` what the answer goes on from. White space around think blocks and tool calls
+    belongs to neither side.
     """
 
-    def __init__(self, *, thinking: bool, tools: bool) -> None:
+    def __init__(self, *, thinking: bool, tools: bool, begun: str = "") -> None:
         self._text_markers = (_THINK, _CALL) if tools else (_THINK,)
         self._channel: type[Text | Reasoning | Call] = Text
         self._holdback = Holdback(self._text_markers)
@@ -50,7 +51,10 @@ class StreamParser:
         self._strip = False  # drop white space until there is text
         self._blank = ""  # white space that counts only if text follows
         self._call = ""
-        if thinking:
+        self._known = 0  # characters of a call that stand in what was begun
+        if begun:
+            self._begin(begun)
+        elif thinking:
             self._switch(Reasoning, (_END_THINK,))
 
     def feed(self, text: str) -> list[Piece]:
@@ -67,7 +71,7 @@ class StreamParser:
         """The end of the answer: what was held back is text after all."""
         held = self._holdback.flush()
         if self._channel is Call:
-            return [Text(self._blank + _CALL + self._call + held)]
+            return [Text(self._no_call(held))]
         pieces = self._emit(held)
         if self._channel is Text and self._blank and not self._strip:
             pieces.append(Text(self._blank))
@@ -100,12 +104,35 @@ class StreamParser:
             case "</think>":
                 self._switch(Text, self._text_markers)
             case "</tool_call>":
-                text = self._blank + _CALL + self._call + _END_CALL
+                text = self._no_call(_END_CALL)
                 call = _parse(self._call)
                 self._switch(Text, self._text_markers)
                 self._strip = call is not None
                 return [call or Text(text)]
         return []
+
+    def _begin(self, begun: str) -> None:
+        """Get to where `begun` ends. Clients may write tags by the million: only the last count."""
+        text, self._said = begun, bool(begun.strip())
+        if begun.lstrip().startswith(_THINK):
+            thought, closed, text = begun.partition(_END_THINK)
+            if not closed:
+                self._switch(Reasoning, (_END_THINK,))
+                self._strip = thought.strip() == _THINK
+                return
+        start = text.find(_CALL, text.rfind(_END_CALL) + 1)
+        if start >= 0 and _CALL in self._text_markers:
+            self._switch(Call, (_END_CALL,))
+            self.feed(text[start + len(_CALL) :])
+            self._known = len(text) - start
+        else:
+            nothing_since = not text.strip() and text is not begun
+            self._strip = nothing_since or text.rstrip().endswith(_END_CALL)
+
+    def _no_call(self, end: str) -> str:
+        """What was taken for a call up to its `end`, as text."""
+        text, self._known = (self._blank + _CALL + self._call + end)[self._known :], 0
+        return text
 
     def _switch(self, channel: type[Text | Reasoning | Call], markers: tuple[str, ...]) -> None:
         self._channel, self._holdback = channel, Holdback(markers)

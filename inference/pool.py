@@ -20,6 +20,7 @@ from inference.journal import Answer
 from inference.launch import WORKER
 from inference.replica import STALL, Replica, State
 from inference.sequence import SamplingParams
+from inference.thoughts import thinks
 from inference.types import (
     BadRequest,
     ContextTooLong,
@@ -56,6 +57,7 @@ from inference.wire import Text as TextPrompt
 Command = TypeVar("Command", Submit, Count)
 
 _DRAINING = "The server is shutting down and takes no new requests."
+_NOT_BEGUN = "Only a last message of the assistant, without tool calls, can be continued."
 _ERRORS = {
     error.code: error
     for error in (
@@ -73,7 +75,8 @@ _ERRORS = {
 
 @dataclass(frozen=True, slots=True)
 class PoolStatus:
-    """A snapshot for health checks and metrics; `cells` is the size of the KV cache."""
+    """A snapshot for health checks and metrics; `cells` is the size of the KV cache, `streams_only`
+    a wish of who runs the server: an answer is not waited for as a whole."""
 
     state: State
     detail: str
@@ -83,6 +86,7 @@ class PoolStatus:
     cells: int
     restarts: int
     stats: Stats
+    streams_only: bool = False
 
 
 class Pool:
@@ -154,6 +158,7 @@ class Pool:
             cells=self._deployment.engine.context,
             restarts=replica.restarts,
             stats=replica.stats,
+            streams_only=model.stream == "required",
         )
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
@@ -222,6 +227,9 @@ class Pool:
         model = self._deployment.model
         if request.model not in (None, "default", model.name, *model.aliases):
             raise UnknownModel(f"No model of that name is served; this is {model.name}.", "model")
+        last = request.messages[-1] if request.continued else None
+        if last and (last.role != "assistant" or last.tool_calls):
+            raise BadRequest(_NOT_BEGUN, "messages")
         if self._draining:
             raise ShuttingDown(_DRAINING)
         if not self._replica.accepting:
@@ -255,6 +263,7 @@ class Pool:
                 prompt=_prompt(request, kwargs),
                 sampling=_params(sampling, seed),
                 max_tokens=request.max_tokens,
+                thinking_budget=request.thinking_budget,
                 min_tokens=request.min_tokens,
                 ignore_eos=request.ignore_eos,
                 priority=request.priority,
@@ -269,10 +278,8 @@ class Pool:
 
     def _kwargs(self, request: GenerationRequest) -> dict[str, object]:
         """What the template is given."""
-        kwargs = {"enable_thinking": self._deployment.model.thinking, **request.template_kwargs}
-        if request.thinking is not None:
-            kwargs["enable_thinking"] = request.thinking
-        return kwargs
+        thinking = thinks(request, self._deployment.model.thinking)
+        return {**request.template_kwargs, "enable_thinking": thinking}
 
     def _note(self, end: End) -> None:
         self._mean_seconds += (end.total - end.queued - self._mean_seconds) / 16
@@ -289,7 +296,7 @@ def _sound(command: Command) -> Command:
 def _prompt(request: GenerationRequest, kwargs: dict[str, object]) -> Chat | TextPrompt | Tokens:
     match request.prompt:
         case None:
-            return Chat(request.messages, request.tools, kwargs)
+            return Chat(request.messages, request.tools, kwargs, request.continued)
         case str(text):
             return TextPrompt(text)
         case ids:

@@ -62,7 +62,7 @@ def _compile(source: Source) -> tuple[ChatTemplate | None, bytes]:
 def _render(template: ChatTemplate | None, asked: Conversation, room: int) -> bytes:
     assert template, "a template comes first"
     try:
-        prompt = template.render(asked.messages, asked.tools, asked.kwargs)
+        prompt = template.render(asked.messages, asked.tools, asked.kwargs, asked.continued)
         segments = [(segment.text, segment.special) for segment in prompt.segments]
         answer = msgspec.msgpack.encode(Rendered(segments, prompt.thinking))
     except InferenceError as error:

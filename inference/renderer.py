@@ -37,6 +37,7 @@ class Conversation(msgspec.Struct, tag=True):
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...]
     kwargs: dict[str, Any]
+    continued: bool = False
 
 
 class Compiled(msgspec.Struct, tag=True):
@@ -91,7 +92,11 @@ class Renderer(contextlib.AbstractContextManager["Renderer"]):
             )
 
     def render(
-        self, messages: tuple[Message, ...], tools: tuple[Tool, ...], kwargs: dict[str, Any]
+        self,
+        messages: tuple[Message, ...],
+        tools: tuple[Tool, ...],
+        kwargs: dict[str, Any],
+        continued: bool = False,
     ) -> Prompt:
         """As `ChatTemplate.render`, in bounded time and memory. Raises BadRequest."""
         if self._process.poll() is not None:  # it was ended by somebody else
@@ -99,7 +104,7 @@ class Renderer(contextlib.AbstractContextManager["Renderer"]):
         if not self._compiled:
             assert self._source, "`use` comes first"
             self.use(self._source)
-        match self._ask(Conversation(messages, tools, kwargs)):
+        match self._ask(Conversation(messages, tools, kwargs, continued)):
             case Rendered(segments, thinking):
                 return Prompt(tuple(Segment(*segment) for segment in segments), thinking)
             case Refused(message):

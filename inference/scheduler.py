@@ -245,23 +245,29 @@ class Scheduler:
 
     def _advance(self, seq: Sequence, drawn: list[Sampled], now: float) -> Progress:
         seq.first_token = seq.first_token or now
-        shown = ""
+        progress = Progress(seq, "")
         for result in drawn:
             if result.fault:
                 self._retire(seq)
-                return Progress(seq, shown, fault=NumericalError(result.fault))
+                return replace(progress, fault=NumericalError(result.fault))
             if seq.pending:  # the token before was a draft that was right
                 self._cache.extend(seq, 1)
-            seq.tokens.append(result.token)
-            self.counters.completion_tokens += 1
-            text, stopped = ("", True) if result.ends else seq.text.feed(result.piece)
-            shown += text
-            if stopped or len(seq.tokens) >= seq.limit:
-                if result.ends or not stopped:
-                    shown += seq.text.finish()
-                self._retire(seq)
-                return Progress(seq, shown, "stop" if stopped else "length")
-        return Progress(seq, shown)
+            progress = self._say(progress, result.token, result.piece, result.ends)
+            if progress.reason:
+                return progress
+        for token, piece in seq.forced:
+            progress = self._say(progress, token, piece)
+            if progress.reason:
+                break
+        return progress
+
+    def _say(self, progress: Progress, token: int, piece: bytes, ends: bool = False) -> Progress:
+        seq = progress.seq
+        self.counters.completion_tokens += 1
+        text, reason = seq.say(token, piece, ends)
+        if reason:
+            self._retire(seq)
+        return Progress(seq, progress.text + text, reason)
 
     def _retire(self, seq: Sequence) -> None:
         if seq.slot >= 0:

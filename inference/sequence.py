@@ -12,6 +12,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from inference.budget import Budget
 from inference.history import History, Rate
 from inference.holdback import Holdback
 from inference.types import FinishReason, InferenceError
@@ -62,7 +63,8 @@ class Sequence:
     it has `begun`, and the text of its first `told` tokens. `history` and `trust` tell how often
     guesses were right, its own and the draft model's; `abandoned` that nobody wants the rest: its
     client hung up, or another choice of its request failed. While it waits for a prefix, `leader`
-    says who computes it, up to which length. Times are seconds on the worker's monotonic clock.
+    says who computes it, up to which length. `budget` bounds its thoughts, as long as there may be
+    some. Times are seconds on the worker's monotonic clock.
     """
 
     id: int
@@ -73,6 +75,7 @@ class Sequence:
     min_tokens: int = 0
     ignore_eos: bool = False
     text: TextOut = field(default_factory=TextOut)
+    budget: Budget | None = None
     arrived: float = 0.0
     priority: int = 0
     deadline: float = math.inf
@@ -103,6 +106,23 @@ class Sequence:
         self.first_token = first_token
         for token in said:
             self.text.feed(pieces[token])
+            self.budget = self.budget and self.budget.after(token)
+
+    def say(self, token: int, piece: bytes, ends: bool = False) -> tuple[str, FinishReason | None]:
+        """Add a token: the text to show now, and how the answer ended if it did."""
+        self.tokens.append(token)
+        self.budget = self.budget and self.budget.after(token)
+        text, stopped = ("", True) if ends else self.text.feed(piece)
+        if not stopped and len(self.tokens) < self.limit:
+            return text, None
+        if ends or not stopped:
+            text += self.text.finish()
+        return text, "stop" if stopped else "length"
+
+    @property
+    def forced(self) -> tuple[tuple[int, bytes], ...]:
+        """Tokens that come next, whatever the model would say, and their bytes."""
+        return self.budget.forced if self.budget else ()
 
     @property
     def pending(self) -> int:
@@ -112,7 +132,10 @@ class Sequence:
     @property
     def spare(self) -> int:
         """How many tokens may be guessed after the next one."""
-        return max(0, self.limit - len(self.tokens) - 1) if self.speculate else 0
+        room = self.limit - len(self.tokens) - 1
+        if self.budget:
+            room = min(room, self.budget.room)
+        return max(0, room) if self.speculate else 0
 
     @property
     def generated(self) -> int:

@@ -22,19 +22,26 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Message:
+    """One turn. `answers` is the id of the call that a tool's message is the result of, `name` who
+    speaks, where a client says so."""
+
     role: Role
     content: str
     reasoning: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
+    answers: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function the model may call; `parameters` is a JSON schema."""
+    """A function the model may call; `parameters` is a JSON schema. A client that has more to say
+    of it, or in another order, has `written` that: templates show it as it is."""
 
     name: str
     description: str = ""
     parameters: dict[str, Any] = field(default_factory=dict)
+    written: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +71,9 @@ class GenerationRequest:
     """One request of one client, whatever dialect it arrived in.
 
     Either `messages` (a chat, rendered by the model's template) or `prompt` (text or token ids,
-    taken as they are). `model=None` means the model that is served. `priority` is -1, 0 or 1;
+    taken as they are). Of a chat that is `continued` the last message is the beginning of the
+    answer. It thinks for `thinking_budget` tokens at most. `model=None` means the model that is
+    served. `priority` is -1, 0 or 1;
     after `deadline` seconds the request ends with DeadlineExceeded; computed prefixes are shared
     among requests of the same `salt` only. `tenant` is in whose name it is asked, "" if nobody's.
     """
@@ -74,7 +83,9 @@ class GenerationRequest:
     messages: tuple[Message, ...] = ()
     prompt: str | tuple[int, ...] | None = None
     tools: tuple[Tool, ...] = ()
+    continued: bool = False
     thinking: bool | None = None
+    thinking_budget: int | None = None
     template_kwargs: dict[str, Any] = field(default_factory=dict)
     sampling: Sampling = Sampling()
     max_tokens: int | None = None

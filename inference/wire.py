@@ -81,11 +81,13 @@ class Load(msgspec.Struct, tag=True):
 
 
 class Chat(msgspec.Struct, tag=True):
-    """A conversation for the model's own template."""
+    """A conversation for the model's own template; of one that is `continued` the last message is
+    the beginning of the answer."""
 
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...]
     kwargs: dict[str, Any]
+    continued: bool = False
 
 
 class Text(msgspec.Struct, tag=True):
@@ -114,6 +116,7 @@ class Submit(msgspec.Struct, tag=True):
     prompt: Chat | Text | Tokens
     sampling: SamplingParams
     max_tokens: Annotated[int, Meta(ge=1)] | None = None
+    thinking_budget: Annotated[int, Meta(ge=0)] | None = None
     min_tokens: int = 0
     ignore_eos: bool = False
     priority: Annotated[int, Meta(ge=-1, le=1)] = 0

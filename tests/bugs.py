@@ -47,8 +47,8 @@ BUGS = (
     ),
     Bug(
         "text that is held is dropped at the end",
-        SCHEDULER,
-        "shown += seq.text.finish()",
+        SEQUENCE,
+        "text += self.text.finish()",
         "pass",
     ),
     Bug(
@@ -92,9 +92,9 @@ BUGS = (
     ),
     Bug(
         "an answer is a token too long",
-        SCHEDULER,
-        "len(seq.tokens) >= seq.limit",
-        "len(seq.tokens) > seq.limit",
+        SEQUENCE,
+        "len(self.tokens) < self.limit",
+        "len(self.tokens) <= self.limit",
     ),
     Bug(
         "cells are not trimmed",
@@ -391,5 +391,40 @@ BUGS = (
         "time.monotonic() - submit.waited",
         "time.monotonic()",
         "tests/test_worker.py",
+    ),
+    Bug(
+        "guesses run past the end of the thoughts",
+        SEQUENCE,
+        "room = min(room, self.budget.room)",
+        "pass",
+        "tests/test_budget.py",
+    ),
+    Bug(
+        "thoughts begin anew with every worker",
+        SEQUENCE,
+        "            self.budget = self.budget and self.budget.after(token)\n\n",
+        "\n",
+        "tests/test_budget.py",
+    ),
+    Bug(
+        "a think block that is closed is bounded still",
+        "inference/budget.py",
+        "return None if token == self.tags.close else replace(self, left=self.left - 1)",
+        "return replace(self, left=self.left - 1)",
+        "tests/test_budget.py",
+    ),
+    Bug(
+        "arguments are written as the client wrote them",
+        "inference/template.py",
+        "return value if isinstance(value, dict) else text",
+        "return text",
+        "tests/test_renderings.py",
+    ),
+    Bug(
+        "an answer that goes on says again what was begun",
+        PARSER,
+        "self._known = len(text) - start",
+        "self._known = 0",
+        "tests/test_parser.py",
     ),
 )

@@ -119,10 +119,16 @@ def test_a_body_with_everything_becomes_the_request_it_means():
         ),
         tools=(Tool("weather", "Tells it.", SCHEMA), Tool("x")),
         thinking=True,
+        thinking_budget=2048,
         sampling=Sampling(temperature=1, top_k=5, top_p=0.9),
         max_tokens=9,
         stop=("\n\nHuman:",),
     )
+
+
+def test_an_answer_that_is_begun_goes_on():
+    assert request_of({"messages": [*HI, {"role": "assistant", "content": "{"}]}).continued
+    assert not request_of({}).continued
 
 
 def test_null_and_silence_say_nothing_and_nobody_thinks_unasked():
@@ -180,7 +186,6 @@ REFUSED = [
     ({"output_config": {"format": {}}}, "output_config.format", "Structured"),
     ({"output_format": {"type": "json_schema"}}, "output_format", "not supported"),
     ({"mcp_servers": [{}]}, "mcp_servers", "not supported"),
-    ({"messages": [*HI, {"role": "assistant", "content": "{"}]}, "messages", "going on"),
 ]
 
 

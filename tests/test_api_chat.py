@@ -24,7 +24,9 @@ from tests.fake_pool import FakePool, end, serving
 HI = [{"role": "user", "content": "Hi"}]
 CALL = ToolCall("call_1", "weather", '{"city": "Oslo"}')
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
-WEATHER = {"type": "function", "function": {"name": "weather", "parameters": SCHEMA}}
+FUNCTION = {"strict": True, "parameters": SCHEMA, "name": "weather"}
+WEATHER = {"type": "function", "function": FUNCTION}
+OFFERED = Tool("weather", "", SCHEMA, written=FUNCTION)
 
 
 def request_of(body):
@@ -75,16 +77,16 @@ def test_a_body_with_everything_becomes_the_request_it_means():
         model="fake:latest",
         messages=(
             Message("system", "Be brief."),
-            Message("user", "Hi\nthere"),
+            Message("user", "Hi\nthere", name="Ann"),
             Message(
                 "assistant",
                 "",
                 "hm",
                 (ToolCall("a", "weather", '{"city": "Århus"}'), ToolCall("b", "weather", "{}")),
             ),
-            Message("tool", "12 degrees"),
+            Message("tool", "12 degrees", answers="a"),
         ),
-        tools=(Tool("weather", "", SCHEMA),),
+        tools=(OFFERED,),
         thinking=False,
         template_kwargs={"style": "dry"},
         sampling=Sampling(1, 0, 0.9, 0.05, 1.1, 0.5, -0.5, 42, ((17, -100.0), (18, 1.5))),
@@ -121,9 +123,18 @@ def test_null_says_nothing():
         ({"ignore_eos": "TRUE"}, "ignore_eos", True),
         ({"enable_thinking": True}, "thinking", True),
         ({"reasoning_effort": "none"}, "thinking", False),
-        ({"reasoning_effort": "high"}, "thinking", None),
+        ({"reasoning_effort": "high"}, "thinking", True),
+        ({"reasoning_effort": "Hm"}, "thinking", None),
         ({"enable_thinking": True, "reasoning_effort": "none"}, "thinking", True),
         ({"tools": [WEATHER], "tool_choice": "none"}, "tools", ()),
+        ({"functions": [FUNCTION]}, "tools", (OFFERED,)),
+        ({"functions": [FUNCTION], "function_call": "auto"}, "tools", (OFFERED,)),
+        ({"functions": [FUNCTION], "function_call": "none"}, "tools", ()),
+        ({"functions": [{"name": "f"}], "tools": [WEATHER]}, "tools", (OFFERED,)),
+        ({"continue_final_message": "true"}, "continued", True),
+        ({"continue_final_message": True, "add_generation_prompt": False}, "continued", True),
+        ({"add_generation_prompt": True}, "continued", False),
+        ({"continue_final_message": False, "add_generation_prompt": "true"}, "continued", False),
         ({"response_format": {"type": "text"}, "logprobs": False, "n": 1}, "n", 1),
     ],
 )
@@ -182,6 +193,24 @@ def test_events_become_the_chunks_of_the_api_reference():
         "predicted_per_second": 5.0,
     }
     assert chunks_of(events) == expected
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_who_offers_functions_is_answered_with_a_function_call(legacy):
+    said = {"name": "weather", "arguments": '{"city": "Oslo"}'}
+    history = {"role": "assistant", "content": None, "function_call": said}
+    body = {"functions": [FUNCTION]} if legacy else {"tools": [WEATHER]}
+    call = understand({"messages": [*HI, history]} | body, "fake")
+    assert call.requests[0].messages[-1].tool_calls == (ToolCall("", *said.values()),)
+    events = [Started(7), *(ToolCallDelta(0, i, CALL) for i in range(2)), end(0, "tool_calls")]
+    chunks = [json.loads(c[6:])["choices"][0] for e in events for c in call.encoder.encode(e)]
+    deltas = [chunk["delta"] for chunk in chunks[1:]]
+    assert (deltas == [{"function_call": said}, {}]) is legacy
+    [choice] = json.loads(call.encoder.fold(events))["choices"]
+    reason = "function_call" if legacy else "tool_calls"
+    assert choice["finish_reason"] == chunks[-1]["finish_reason"] == reason
+    assert choice["message"].get("function_call") == (said if legacy else None)
+    assert ("tool_calls" in choice["message"]) is not legacy
 
 
 def test_usage_is_a_chunk_without_choices_only_when_asked_for():

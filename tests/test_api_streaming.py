@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -14,7 +15,7 @@ from api.openai.chat import Encoder
 from api.openai.common import Head
 from api.openai.errors import OPENAI
 from api.streaming import Narration, TokenStream
-from inference import GenerationRequest, Started, TextDelta, WorkerLost
+from inference import GenerationRequest, Pool, Started, TextDelta, WorkerLost
 from tests.fake_pool import FakePool, end, hello, post_head, serving
 
 CHAT = "/v1/chat/completions"
@@ -47,6 +48,23 @@ async def test_a_stream_is_one_data_line_per_chunk_and_ends_in_done():
         {"content": "lo"},
         {},
     ]
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/completions"])
+async def test_a_model_that_only_streams_refuses_to_be_waited_for(path):
+    pool = FakePool()
+    pool.now = replace(pool.now, streams_only=True)
+    for body, status in ((BODY, 400), ({**BODY, "stream": False}, 400), (STREAM, 200)):
+        response = await answer_of(pool, {**body, "prompt": "Hi"}, path)
+        assert response.status_code == status
+        assert status == 200 or response.json()["error"]["param"] == "stream"
+    assert len(pool.requests) == 1
+
+
+async def test_what_a_model_says_about_streams_reaches_the_api(deployment):
+    for stream, only in (("required", True), ("optional", False)):
+        model = replace(deployment.model, stream=stream)
+        assert Pool(replace(deployment, model=model)).status().streams_only is only
 
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/completions"])

@@ -32,6 +32,7 @@ models:
     gpu_layers: 0
     draft: two
     thinking: true
+    stream: required
     sampling:
       thinking: {temperature: 0.5, top_k: 5, top_p: 0.5, min_p: 0.1}
       plain: {repeat_penalty: 1.1, presence_penalty: 1, frequency_penalty: -1}
@@ -107,6 +108,7 @@ def test_every_key_arrives(tmp_path: Path) -> None:
     assert (model.context, model.slots, model.kv_type) == (4096, 4, "q8_0")
     assert (model.threads, model.gpu_layers, model.thinking) == (2, 0, True)
     assert model.draft == "two"
+    assert (model.stream, config.find("two").stream) == ("required", "optional")
     for said, means in (("auto", None), ("x.gguf", str(tmp_path / "x.gguf"))):
         other = load(tmp_path, EVERY_KEY.replace("draft: two", f"draft: {said}"))
         assert other.find("one").draft == means

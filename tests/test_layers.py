@@ -12,8 +12,18 @@ ROOT = Path(__file__).parents[1]
 # A module may import modules of `inference` from lower lines only; a line's modules know nothing
 # of each other.
 LINES = [
-    {"types", "holdback", "memory", "history", "prefix_tree", "autopsy", "sandbox", "addresses"},
-    {"model", "sequence", "yaml_file", "gguf_format", "parser", "doctor", "hub_client"},
+    {
+        "types",
+        "budget",
+        "holdback",
+        "memory",
+        "history",
+        "prefix_tree",
+        "autopsy",
+        "sandbox",
+        "addresses",
+    },
+    {"model", "sequence", "yaml_file", "gguf_format", "parser", "doctor", "hub_client", "thoughts"},
     {
         "host_cache",
         "cost_model",

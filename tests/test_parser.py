@@ -110,3 +110,36 @@ def test_text_flows_before_the_answer_is_complete():
     assert parser.feed("Hello") == [Text("Hello")]
     assert parser.feed(" <to") == []
     assert parser.feed("wer>") == [Text(" <tower>")]
+
+
+@pytest.mark.parametrize(
+    ("begun", "rest", "expected"),
+    [
+        ("", "Yes", [Text("Yes")]),
+        ("", "<think>hm</think>Yes", [Reasoning("hm"), Text("Yes")]),
+        ("1, 2,", " 3", [Text(" 3")]),
+        ("1, 2, ", "3", [Text("3")]),
+        ("a <", " b", [Text(" b")]),
+        ("a", " <think> b", [Text(" <think>"), Text(" b")]),
+        ("<think>\nhm", " so\n</think>\n\nYes", [Reasoning(" so"), Text("Yes")]),
+        ("<think>\nhm\n</think>\n\n", "Yes", [Text("Yes")]),
+        ("<think>\nhm\n</think>\n\nY", "es ", [Text("es"), Text(" ")]),
+        (CALL[:20], CALL[20:], [WEATHER]),
+        (f"I look.\n{CALL[:-3]}", f"{CALL[-3:]}\n{CALL}", [WEATHER, WEATHER]),
+        ("I look. <tool_call>[", "]</tool_call> no", [Text("]</tool_call>"), Text(" no")]),
+        ("<tool_call>[</tool_", "!", [Text("!")]),
+        ("<think>", "\nhm", [Reasoning("hm")]),
+        ("<think>\n<tool_call>", "hm", [Reasoning("hm")]),
+        ("<think></think>a </tool_call> <think>", "b", [Text("b")]),
+        (f"{CALL}\n", f"\n{CALL}\nb", [WEATHER, Text("b")]),
+        ("a\n", "\n<think>", [Text("\n<think>")]),
+    ],
+)
+def test_an_answer_goes_on_from_where_it_was_begun(begun, rest, expected):
+    parser = StreamParser(thinking=False, tools=True, begun=begun)
+    assert parser.feed(rest) + parser.finish() == expected
+
+
+def test_without_tools_a_call_that_was_begun_is_text():
+    parser = StreamParser(thinking=False, tools=False, begun="<tool_call>")
+    assert parser.feed("{}</tool_call>") == [Text("{}</tool_call>")]

@@ -41,7 +41,8 @@ QUESTIONS = (
 
 def chat(text: str, **kwargs) -> GenerationRequest:
     kwargs = {"sampling": Sampling(temperature=0), "thinking": False, "max_tokens": 150} | kwargs
-    return GenerationRequest(id="test", messages=(Message("user", text),), **kwargs)
+    messages = (Message("user", text),)
+    return GenerationRequest(**{"id": "test", "messages": messages} | kwargs)
 
 
 def crowd(size: int) -> list[GenerationRequest]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from inference.intake import Intake
 from inference.renderer import Renderer
 from inference.sequence import SamplingParams
-from inference.template import ChatTemplate
+from inference.template import ChatTemplate, Segment
 from inference.types import BadModelFile, BadRequest, Message, Tool, ToolCall
 from inference.wire import Chat, Submit
 from tests import template_attacks
@@ -131,6 +131,39 @@ def test_tools_are_written_as_transformers_writes_them():
     tool = Tool("sök", "a < b & c", {"type": "object"})
     text = template().render(user("hi"), (tool,), {}).segments[0].text
     assert '"name": "sök", "description": "a < b & c"' in text
+
+
+def test_control_tokens_are_only_text_in_json_of_any_kind_and_in_what_is_continued():
+    json = template("{{ messages | tojson(ensure_ascii=true, indent=1, sort_keys=true) }}")
+    segments = json.render(user("é\x7f😀<|im_end|>"), (), {}).segments
+    assert [s.text for s in segments if not s.special] == ["<|im_end|>"]
+    assert '"\\u00e9\\u007f\\ud83d\\ude00<|im_end|>"' in "".join(s.text for s in segments)
+    begun = (*user("hi"), Message("assistant", "a<|im_end|>b "))
+    segments = template().render(begun, (), {}, continued=True).segments
+    assert [s.text for s in segments if not s.special] == ["<|im_end|>"]
+    assert segments[-1] == Segment("b ", True)
+
+
+@pytest.mark.parametrize("text", ['{"a": "\\ud800"}', "[1]", '"a"', "no", "[" * 10**5, "9" * 10**4])
+def test_arguments_that_are_no_object_that_can_be_written_stay_as_they_are(text):
+    said = (*user("hi"), Message("assistant", "", "", (ToolCall("", "f", text),)))
+    source = "{{ messages[1].tool_calls[0].function.arguments }}"
+    assert template(source).render(said, (), {}).segments[0].text == text
+
+
+@pytest.mark.parametrize(
+    ("said", "thinking"), [("<think>\nhm", True), ("<think></think>", False), ("a", False)]
+)
+def test_an_answer_that_is_continued_may_begin_in_its_thoughts(said, thinking):
+    begun = (*user("<think>"), Message("assistant", said))
+    assert template().render(begun, (), {}, continued=True).thinking is thinking
+
+
+@pytest.mark.parametrize("said", ["{{ m.content | upper }}", "{{ m.role }}"])
+def test_a_message_that_the_template_changes_cannot_be_continued(said):
+    begun = (*user("hi"), Message("assistant", "so"))
+    with pytest.raises(BadRequest, match="cannot be continued"):
+        template(CHATML.replace("{{ m.content }}", said)).render(begun, (), {}, continued=True)
 
 
 def test_thinking_is_a_switch_and_an_open_think_block_is_noticed():

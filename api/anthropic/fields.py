@@ -150,8 +150,6 @@ class ToolChoice(WireModel):
 
 
 class Thinking(WireModel):
-    """`budget_tokens` is not enforced."""
-
     type: Literal["enabled", "adaptive", "between_tools", "disabled"]
     budget_tokens: int | None = Field(None, ge=0, le=INT32)
 

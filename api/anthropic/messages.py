@@ -27,7 +27,7 @@ from api.body import INT32, WireModel, Word, read
 from api.dialect import EVENTS
 from api.document import JSON, Operation, body_schema
 from api.streaming import Call, answer
-from inference import BadRequest, GenerationRequest, Message, Pool, Sampling
+from inference import GenerationRequest, Message, Pool, Sampling
 
 REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {"mcp_servers": ([],), "output_format": ()}
 StopString = Annotated[str, Field(max_length=256)]
@@ -75,6 +75,8 @@ class PromptBody(WireModel):
             "messages": (*system, *said),
             "tools": () if self.tool_choice.type == "none" else tuple(map(tool_of, self.tools)),
             "thinking": self.thinking.type != "disabled",
+            "thinking_budget": self.thinking.budget_tokens,
+            "continued": self.messages[-1].role == "assistant",
         }
 
 
@@ -95,12 +97,6 @@ class TokenCount(msgspec.Struct):
 def understand(raw: dict[str, Any], served: str) -> Call:
     """Raises `BadRequest` naming the field that is wrong."""
     body = read(MessagesBody, raw, REFUSED)
-    if body.messages[-1].role == "assistant":
-        raise BadRequest(
-            "messages: the last one may not be the assistant's; "
-            "going on with an answer is not supported yet.",
-            "messages",
-        )
     head = Head.new(served)
     return Call((to_request(body, head.id),), Encoder(head), body.stream)
 

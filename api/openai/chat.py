@@ -1,23 +1,23 @@
 """`POST /v1/chat/completions`: body -> `GenerationRequest`, events -> chunks or one answer.
 
 Both directions are pure. Shapes follow OpenAI's API reference; `reasoning_content` (DeepSeek's
-name) and `reasoning` (vLLM's) carry the same text, `timings` is llama.cpp's addition.
+name) and `reasoning` (vLLM's) carry the same text, `timings` is llama.cpp's addition. Who offers
+`functions`, as it was before there were tools, is answered with a `function_call`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Any, Final, Generic, Literal, TypeVar
+from typing import Annotated, Any, Final, Generic, Literal, Self, TypeVar
 
 import msgspec
 from fastapi import APIRouter, Request, Response
 from msgspec import UNSET, UnsetType
-from pydantic import Field
+from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
 from api.body import Text, WireModel, Word
 from api.openai.common import (
     FINGERPRINT,
-    SPELLED,
     GenerationBody,
     Head,
     Limit,
@@ -29,9 +29,11 @@ from api.openai.common import (
     unlimited,
 )
 from api.openai.errors import DONE, framed
-from api.openai.fields import Arguments, Content, Role, TemplateKwargs
+from api.openai.fields import Arguments, Content, Role
+from api.openai.thinking import ThinkingBody
 from api.streaming import Call, answer
 from inference import (
+    BadRequest,
     Finished,
     FinishReason,
     GenerationEvent,
@@ -49,14 +51,18 @@ REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
     "response_format": ({"type": "text"},),
     "logprobs": (False,),
     "tool_choice": ("auto", "none"),
-    "functions": ([],),
-    "function_call": ("auto", "none"),
     "modalities": (["text"],),
     "audio": (),
-    "continue_final_message": (False,),
-    "add_generation_prompt": (True,),
 }
 MAX_CALLS: Final = 128
+ONE_BEGINNING: Final[dict[str, Any]] = {
+    "if": {
+        "properties": {"continue_final_message": {"enum": [True, "true"]}},
+        "required": ["continue_final_message"],
+    },
+    "then": {"properties": {"add_generation_prompt": {"enum": [False, "false", None]}}},
+    "else": {"properties": {"add_generation_prompt": {"enum": [True, "true", None]}}},
+}
 
 router = APIRouter()
 
@@ -82,12 +88,28 @@ class MessageBody(WireModel):
     reasoning_content: Text | None = None
     reasoning: Text | None = None
     tool_calls: list[ToolCallBody] | None = Field(None, max_length=MAX_CALLS)
+    function_call: FunctionCallBody | None = None
+    tool_call_id: Word | None = None
+    name: Word | None = None
 
 
 class FunctionBody(WireModel):
+    """`_written` is the object that it was read from: prompts show it in its own order."""
+
+    _written: dict[str, Any] = PrivateAttr(default_factory=dict)
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
     description: Text | None = None
     parameters: dict[str, Any] | None = None
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep(cls, written: Any, read: ModelWrapValidatorHandler[Self]) -> Self:
+        body = read(written)
+        body._written = written
+        return body
+
+    def tool(self) -> Tool:
+        return Tool(self.name, self.description or "", self.parameters or {}, written=self._written)
 
 
 class ToolBody(WireModel):
@@ -95,28 +117,40 @@ class ToolBody(WireModel):
     function: FunctionBody
 
 
-class ChatBody(GenerationBody):
+class ChatBody(GenerationBody, ThinkingBody):
     messages: list[MessageBody] = Field(min_length=1, max_length=2048)
     max_completion_tokens: Limit | None = None
     tools: list[ToolBody] = Field([], max_length=128)
     tool_choice: Literal["auto", "none"] = "auto"
-    enable_thinking: bool | None = None
-    reasoning_effort: Word | None = None
-    chat_template_kwargs: TemplateKwargs = Field(default_factory=dict)
+    functions: list[FunctionBody] = Field([], max_length=128)
+    function_call: Literal["auto", "none"] = "auto"
+    continue_final_message: bool = False
+    add_generation_prompt: bool | None = None
 
-    def thinking(self) -> bool | None:
-        """The first of three spellings that says anything."""
-        for said in (self.chat_template_kwargs.get("enable_thinking"), self.enable_thinking):
-            if said is not None:
-                return bool(SPELLED[said.lower()] if isinstance(said, str) else said)
-        return False if self.reasoning_effort in ("none", "minimal") else None
+    model_config = ConfigDict(json_schema_extra=ONE_BEGINNING)
+
+    def offered(self) -> tuple[Tool, ...]:
+        if "none" in (self.tool_choice, self.function_call):
+            return ()
+        functions = [tool.function for tool in self.tools] or self.functions
+        return tuple(function.tool() for function in functions)
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> Self:
+        if self.add_generation_prompt is self.continue_final_message:
+            raise BadRequest(
+                "add_generation_prompt has to be the opposite of continue_final_message.",
+                "add_generation_prompt",
+            )
+        return self
 
 
 def understand(raw: dict[str, Any], served: str) -> Call:
     """Raises `BadRequest` naming the field that is wrong."""
     body = read(ChatBody, raw, REFUSED)
     head = Head.new("chatcmpl", served)
-    encoder = Encoder(head, body.n, bool(body.stream_options.include_usage))
+    usage = bool(body.stream_options.include_usage)
+    encoder = Encoder(head, body.n, usage, functions=bool(body.functions and not body.tools))
     return Call((to_request(body, head.id),), encoder, body.stream, body.resumable)
 
 
@@ -126,8 +160,10 @@ def to_request(body: ChatBody, id: str) -> GenerationRequest:
     return GenerationRequest(
         id=id,
         messages=tuple(_message(message) for message in body.messages),
-        tools=() if body.tool_choice == "none" else tuple(_tool(tool) for tool in body.tools),
-        thinking=body.thinking(),
+        tools=body.offered(),
+        continued=body.continue_final_message,
+        thinking=body.wants_thoughts(),
+        thinking_budget=body.most_thoughts(),
         template_kwargs=kwargs,
         max_tokens=unlimited(limit),
         **body.shared(),
@@ -135,17 +171,14 @@ def to_request(body: ChatBody, id: str) -> GenerationRequest:
 
 
 def _message(body: MessageBody) -> Message:
-    calls = tuple(
-        ToolCall(call.id or "", call.function.name, call.function.arguments)
-        for call in body.tool_calls or ()
-    )
+    written = [(call.id or "", call.function) for call in body.tool_calls or ()]
+    if body.function_call:
+        written.append(("", body.function_call))
+    calls = tuple(ToolCall(id, function.name, function.arguments) for id, function in written)
     reasoning = body.reasoning_content or body.reasoning or ""
-    return Message(body.role, body.content, reasoning, calls)
-
-
-def _tool(body: ToolBody) -> Tool:
-    function = body.function
-    return Tool(function.name, function.description or "", function.parameters or {})
+    return Message(
+        body.role, body.content, reasoning, calls, body.tool_call_id or "", body.name or ""
+    )
 
 
 class FunctionOut(msgspec.Struct):
@@ -166,18 +199,22 @@ class Delta(msgspec.Struct):
     reasoning_content: str | UnsetType = UNSET
     reasoning: str | UnsetType = UNSET
     tool_calls: list[ToolCallOut] | UnsetType = UNSET
+    function_call: FunctionOut | UnsetType = UNSET
+
+
+Reason = FinishReason | Literal["function_call"]
 
 
 class ChunkChoice(msgspec.Struct):
     index: int
     delta: Delta
-    finish_reason: FinishReason | None = None
+    finish_reason: Reason | None = None
 
 
 class Choice(msgspec.Struct):
     index: int
     message: Delta
-    finish_reason: FinishReason
+    finish_reason: Reason
 
 
 AnyChoice = TypeVar("AnyChoice", ChunkChoice, Choice)
@@ -204,24 +241,27 @@ class _Answer:
     reasoning: list[str] = field(default_factory=list)
     calls: list[ToolCallOut] = field(default_factory=list)
 
-    def message(self) -> Delta:
+    def message(self, functions: bool) -> Delta:
         reasoning = "".join(self.reasoning) or UNSET
         return Delta(
             role="assistant",
             content="".join(self.text) or (None if self.calls else ""),
             reasoning_content=reasoning,
             reasoning=reasoning,
-            tool_calls=self.calls or UNSET,
+            tool_calls=UNSET if functions or not self.calls else self.calls,
+            function_call=self.calls[0].function if self.calls and functions else UNSET,
         )
 
 
 class Encoder:
-    """Writes the events of one request with `n` choices."""
+    """Writes the events of one request with `n` choices; of a client that knows `functions` only
+    the first call is one that it can read."""
 
-    def __init__(self, head: Head, n: int, include_usage: bool) -> None:
+    def __init__(self, head: Head, n: int, include_usage: bool, functions: bool = False) -> None:
         self._head = head
         self._n = n
         self._include_usage = include_usage
+        self._functions = functions
         self._ends: list[Finished] = []
 
     def encode(self, event: GenerationEvent) -> list[bytes]:
@@ -230,6 +270,9 @@ class Encoder:
                 return [self._chunk(index, Delta(content=text))]
             case ReasoningDelta(index, text):
                 return [self._chunk(index, Delta(reasoning_content=text, reasoning=text))]
+            case ToolCallDelta(index, position, call) if self._functions:
+                function = FunctionOut(call.name, call.arguments)
+                return [] if position else [self._chunk(index, Delta(function_call=function))]
             case ToolCallDelta(index, position, call):
                 return [self._chunk(index, Delta(tool_calls=[_call_out(call, position)]))]
             case Started():
@@ -237,7 +280,7 @@ class Encoder:
                 return [self._chunk(index, role) for index in range(self._n)]
             case Finished(index, reason):
                 self._ends.append(event)
-                reply = self._reply([ChunkChoice(index, Delta(), reason)])
+                reply = self._reply([ChunkChoice(index, Delta(), self._reason(reason))])
                 reply.timings = Timings.of(event)
                 return [framed(reply)]
 
@@ -260,13 +303,18 @@ class Encoder:
                 case ToolCallDelta(index, _, call):
                     answers[index].calls.append(_call_out(call))
         ends = sorted((e for e in events if isinstance(e, Finished)), key=lambda end: end.index)
-        reply = self._reply(
-            [Choice(e.index, a.message(), e.reason) for e, a in zip(ends, answers, strict=True)]
-        )
+        choices = [
+            Choice(end.index, answer.message(self._functions), self._reason(end.reason))
+            for end, answer in zip(ends, answers, strict=True)
+        ]
+        reply = self._reply(choices)
         reply.object = "chat.completion"
         reply.usage = Usage.of(ends, self._n)
         reply.timings = Timings.of(ends[0])
         return msgspec.json.encode(reply)
+
+    def _reason(self, reason: FinishReason) -> Reason:
+        return "function_call" if self._functions and reason == "tool_calls" else reason
 
     def _chunk(self, index: int, delta: Delta) -> bytes:
         return framed(self._reply([ChunkChoice(index, delta)]))

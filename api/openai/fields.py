@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, WithJsonSchema
 
-from api.body import MAX_BODY, Text
+from api.body import INT32, MAX_BODY, Text
 from api.openai.common import SPELLED
 
 _ROLES: Final[Mapping[str, str]] = {"developer": "system", "function": "tool"}
@@ -58,6 +58,9 @@ def _template_kwargs(kwargs: Any) -> Any:
     thinking = kwargs.get("enable_thinking")
     if isinstance(thinking, str) and thinking.lower() not in SPELLED:
         raise ValueError("enable_thinking should be a boolean")
+    budget = kwargs.get("thinking_budget", 0)
+    if budget is not None and not (type(budget) is int and -1 <= budget <= INT32):
+        raise ValueError("thinking_budget should be a number of tokens, or -1")
     if _RESERVED & kwargs.keys():
         raise ValueError(f"Keys should not be any of {', '.join(sorted(_RESERVED))}")
     return kwargs
@@ -73,7 +76,8 @@ TemplateKwargs = Annotated[
             "properties": {
                 "enable_thinking": {
                     "anyOf": [{"type": ["boolean", "number", "null"]}, {"enum": ["true", "false"]}]
-                }
+                },
+                "thinking_budget": {"type": ["integer", "null"], "minimum": -1, "maximum": INT32},
             },
             "additionalProperties": {"type": ["string", "number", "boolean", "null"]},
             "maxProperties": 16,
