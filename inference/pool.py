@@ -22,6 +22,7 @@ from inference.replica import STALL, Replica, State
 from inference.sequence import SamplingParams
 from inference.types import (
     BadRequest,
+    Constraint,
     ContextTooLong,
     DeadlineExceeded,
     Finished,
@@ -220,6 +221,7 @@ class Pool:
             id=next(self._ids),
             prompt=_prompt(request, kwargs),
             sampling=_params(sampling, seed),
+            constraint=_only(request.constraints),
             max_tokens=request.max_tokens,
             min_tokens=request.min_tokens,
             ignore_eos=request.ignore_eos,
@@ -289,6 +291,14 @@ def _prompt(request: GenerationRequest, kwargs: dict[str, object]) -> Chat | Tex
             return TextPrompt(text)
         case ids:
             return Tokens(ids)
+
+
+def _only(constraints: tuple[Constraint, ...]) -> Constraint | None:
+    """Raises BadRequest where an answer has to be two things at once."""
+    if len(constraints) < 2:
+        return constraints[0] if constraints else None
+    first, second = constraints[0].field, constraints[1].field
+    raise BadRequest(f"{second}: {first} already says what the answer has to be.", second)
 
 
 def _params(sampling: Sampling, seed: int) -> SamplingParams:

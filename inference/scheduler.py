@@ -17,7 +17,7 @@ from inference.kv_cache import KvCache
 from inference.prefix_tree import common_prefix
 from inference.sequence import Chunk, Progress, Sampled, Sequence, StepPlan, StepResult
 from inference.speculation import Speculation
-from inference.types import DeadlineExceeded, NumericalError
+from inference.types import DeadlineExceeded
 
 PRIORITY = 30.0  # seconds of waiting that one class of priority is worth
 SHORT_FIRST = 2.0  # seconds of waiting that a second of a prompt's own work is worth
@@ -249,18 +249,18 @@ class Scheduler:
         for result in drawn:
             if result.fault:
                 self._retire(seq)
-                return Progress(seq, shown, fault=NumericalError(result.fault))
+                return Progress(seq, shown, fault=result.fault)
             if seq.pending:  # the token before was a draft that was right
                 self._cache.extend(seq, 1)
             seq.tokens.append(result.token)
             self.counters.completion_tokens += 1
-            text, stopped = ("", True) if result.ends else seq.text.feed(result.piece)
+            text, stopped = seq.text.feed(result.piece)
             shown += text
-            if stopped or len(seq.tokens) >= seq.limit:
-                if result.ends or not stopped:
+            if stopped or result.ends or len(seq.tokens) >= seq.limit:
+                if not stopped:
                     shown += seq.text.finish()
                 self._retire(seq)
-                return Progress(seq, shown, "stop" if stopped else "length")
+                return Progress(seq, shown, "stop" if stopped or result.ends else "length")
         return Progress(seq, shown)
 
     def _retire(self, seq: Sequence) -> None:

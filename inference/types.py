@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "tool_calls"]
+ConstraintKind = Literal["json", "schema", "regex", "choice", "grammar", "calls"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +31,30 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function the model may call; `parameters` is a JSON schema."""
+    """A function the model may call; `parameters` is a JSON schema. A call of one that is `strict`
+    fits it wherever calls are forced; of others, if it can be kept to."""
 
     name: str
     description: str = ""
     parameters: dict[str, Any] = field(default_factory=dict)
+    strict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """What an answer has to be, after any reasoning.
+
+    Any JSON object, JSON of a `schema`, a text that matches a `regex`, one of some texts (a
+    `choice`), what a Lark `grammar` derives, or `calls` of the tools. `source` is the schema as
+    JSON text, the regex, the grammar, or the name of the one tool to call, "" for any. `several`
+    calls may follow each other. `field` is the part of the request that says so.
+    """
+
+    kind: ConstraintKind
+    field: str
+    source: str = ""
+    choices: tuple[str, ...] = ()
+    several: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +94,7 @@ class GenerationRequest:
     messages: tuple[Message, ...] = ()
     prompt: str | tuple[int, ...] | None = None
     tools: tuple[Tool, ...] = ()
+    constraints: tuple[Constraint, ...] = ()
     thinking: bool | None = None
     template_kwargs: dict[str, Any] = field(default_factory=dict)
     sampling: Sampling = Sampling()

@@ -33,7 +33,7 @@ HUGE = 2**70
 
 def plain(schema):
     """The part of a field's schema that is not null."""
-    return next((s for s in schema.get("anyOf", ()) if s["type"] != "null"), schema)
+    return next((s for s in schema.get("anyOf", ()) if s.get("type") != "null"), schema)
 
 
 def numeric_fields():

@@ -5,7 +5,7 @@ name) and `reasoning` (vLLM's) carry the same text, `timings` is llama.cpp's add
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
@@ -28,9 +28,11 @@ from api.openai.common import (
     schema,
     unlimited,
 )
+from api.openai.constraints import Calling, ToolChoice
 from api.openai.fields import Arguments, Content, Role, TemplateKwargs
 from api.streaming import Call, answer
 from inference import (
+    Constraint,
     Finished,
     FinishReason,
     GenerationEvent,
@@ -45,9 +47,7 @@ from inference import (
 )
 
 REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
-    "response_format": ({"type": "text"},),
     "logprobs": (False,),
-    "tool_choice": ("auto", "none"),
     "functions": ([],),
     "function_call": ("auto", "none"),
     "modalities": (["text"],),
@@ -87,6 +87,7 @@ class FunctionBody(WireModel):
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
     description: Text | None = None
     parameters: dict[str, Any] | None = None
+    strict: bool | None = None
 
 
 class ToolBody(WireModel):
@@ -98,7 +99,8 @@ class ChatBody(GenerationBody):
     messages: list[MessageBody] = Field(min_length=1, max_length=2048)
     max_completion_tokens: Limit | None = None
     tools: list[ToolBody] = Field([], max_length=128)
-    tool_choice: Literal["auto", "none"] = "auto"
+    tool_choice: ToolChoice = Calling()
+    parallel_tool_calls: bool = True
     enable_thinking: bool | None = None
     reasoning_effort: Word | None = None
     chat_template_kwargs: TemplateKwargs = Field(default_factory=dict)
@@ -109,6 +111,13 @@ class ChatBody(GenerationBody):
             if said is not None:
                 return bool(SPELLED[said.lower()] if isinstance(said, str) else said)
         return False if self.reasoning_effort in ("none", "minimal") else None
+
+    def constraints(self) -> tuple[Constraint, ...]:
+        """A forced call leaves no text of which anything else could be asked."""
+        several, choice = self.parallel_tool_calls, self.tool_choice
+        if choice.forced:
+            return (Constraint("calls", "tool_choice", choice.name, several=several),)
+        return tuple(replace(asked, several=several) for asked in super().constraints())
 
 
 def understand(raw: dict[str, Any], served: str) -> Call:
@@ -125,7 +134,7 @@ def to_request(body: ChatBody, id: str) -> GenerationRequest:
     return GenerationRequest(
         id=id,
         messages=tuple(_message(message) for message in body.messages),
-        tools=() if body.tool_choice == "none" else tuple(_tool(tool) for tool in body.tools),
+        tools=() if body.tool_choice.mode == "none" else tuple(_tool(tool) for tool in body.tools),
         thinking=body.thinking(),
         template_kwargs=kwargs,
         max_tokens=unlimited(limit),
@@ -144,7 +153,8 @@ def _message(body: MessageBody) -> Message:
 
 def _tool(body: ToolBody) -> Tool:
     function = body.function
-    return Tool(function.name, function.description or "", function.parameters or {})
+    parameters, strict = function.parameters or {}, bool(function.strict)
+    return Tool(function.name, function.description or "", parameters, strict)
 
 
 class FunctionOut(msgspec.Struct):

@@ -18,6 +18,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from api import __version__
 from api.body import WireModel, Word, validate
 from api.document import COMPONENTS, EVENTS, JSON, Operation, Schema, Takes
+from api.openai.constraints import Constraints
 from inference import BadRequest, Finished, Sampling
 
 FINGERPRINT: Final = f"onebox-{__version__}"
@@ -30,11 +31,6 @@ REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
     "prompt_logprobs": (0,),
     "best_of": (1,),
     "stop_token_ids": ([],),
-    "structured_outputs": ({},),
-    "guided_json": (),
-    "guided_regex": (),
-    "guided_choice": (),
-    "guided_grammar": (),
     "grammar": ("",),
     "json_schema": ({},),
 }
@@ -46,6 +42,7 @@ _BOOLEANS: Final = (
     "echo",
     "speculation",
     "resumable",
+    "parallel_tool_calls",
 )
 _PRIORITY: Final[Mapping[str, int]] = {"priority": 1, "flex": -1}  # of OpenAI's service tiers
 SPELLED: Final[Mapping[str, bool]] = {"true": True, "false": False}
@@ -107,7 +104,7 @@ class StreamOptions(WireModel):
     include_usage: bool | None = None
 
 
-class GenerationBody(WireModel):
+class GenerationBody(Constraints):
     """The fields of both endpoints; `None` means "not said"."""
 
     model: Word | None = None
@@ -143,6 +140,7 @@ class GenerationBody(WireModel):
         return {
             "model": self.served(),
             "sampling": self.sampling(),
+            "constraints": self.constraints(),
             "min_tokens": self.min_tokens,
             "ignore_eos": self.ignore_eos,
             "stop": self.stop,
