@@ -212,7 +212,7 @@ class Grammars:
     def _thought(self) -> list[str]:
         """Anything up to the tag that ends it, and some white space."""
         if _END_THINK not in self._vocabulary.tags:
-            return ["thought: THOUGHT /[ \\n]{0,8}/", r"THOUGHT[lazy]: /(?s:.*)<\/think>/"]
+            return ["thought: ended /[ \\n]{0,8}/", r"ended[lazy]: /(?s:.*)<\/think>/"]
         thought = r"THOUGHT: /(?s:.*)/ & ~/(?s:.*)<\/think>(?s:.*)/"
         return [f"thought: THOUGHT {self._tag(_END_THINK)} /[ \\n]{{0,8}}/", thought]
 
