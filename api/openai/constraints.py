@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from api.body import Text, WireModel, Word
+from api.body import MAX_BODY, Text, WireModel, Word
 from inference import Constraint, ConstraintKind
 
 MAX_SOURCE: Final = 64 << 10  # characters
@@ -19,8 +19,8 @@ MAX_CHOICES: Final = 1000
 _ANY: Final = ("auto", "none", "required")
 _SCHEMA: Final = {
     "anyOf": [
-        {"type": "object", "maxProperties": MAX_SOURCE},
-        {"type": "string", "minLength": 1, "maxLength": MAX_SOURCE},
+        {"type": "object", "maxProperties": MAX_BODY},
+        {"type": "string", "minLength": 1, "maxLength": MAX_BODY},
     ]
 }
 
@@ -30,7 +30,12 @@ def _schema_text(schema: Any) -> Any:
 
 
 Source = Annotated[str, Field(min_length=1, max_length=MAX_SOURCE)]
-SchemaText = Annotated[Source, BeforeValidator(_schema_text), WithJsonSchema(_SCHEMA)]
+SchemaText = Annotated[
+    str,
+    Field(min_length=1, max_length=2 * MAX_BODY),  # an object is longer when it is written again
+    BeforeValidator(_schema_text),
+    WithJsonSchema(_SCHEMA),
+]
 Choices = Annotated[
     tuple[Annotated[str, Field(max_length=1024)], ...],
     Field(min_length=1, max_length=MAX_CHOICES),
