@@ -63,6 +63,8 @@ def grammar_problem(grammar: str) -> str | None:
         return f"a grammar may have {LINES:,} lines at most"
     if _nesting(grammar) > GROUPS:
         return f"a grammar may nest {GROUPS} groups at most"
+    if "%json" in grammar:
+        return "%json is for who asks for a schema, of which bounds can be checked"
     return None
 
 

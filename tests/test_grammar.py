@@ -185,6 +185,15 @@ def test_what_does_not_fit_is_a_fault_from_then_on(vocabulary, guided):
     assert isinstance(fault, BadRequest) and len(fault.message) < 300
 
 
+def test_a_grammar_that_grows_too_intricate_is_a_fault_too(vocabulary, guided):
+    guide, tokens = guided(asked("grammar", 'start: "a"{1000000000}')), list(START)
+    fault, row = None, np.zeros(len(vocabulary.pieces), np.float32)
+    for token in vocabulary.tokenize("a" * 50):
+        fault = fault or guide.mask(row, tokens, may_end=True)
+        tokens.append(token)
+    assert isinstance(fault, BadRequest) and "Too many items" in fault.message
+
+
 def test_only_the_parameters_of_a_tool_that_is_not_strict_are_loosened(writes, guided):
     odd = {"type": "object", "not": {"required": ["x"]}}
     assert writes(STOPPED, asked("calls"), MOVE, Tool("stop", "", odd))
@@ -229,6 +238,7 @@ HOSTILE = {
     "60,000 parentheses": asked("grammar", "start: " + "(" * 60_000 + '"a"' + ")" * 60_000),
     "65 parentheses": asked("grammar", "start: " + "(" * 65 + '"a"' + ")" * 65),
     "no grammar": asked("grammar", "hello"),
+    "unbounded schema in it": asked("grammar", 'start: %json {"multipleOf": 999983}'),
     "unknown rule": asked("grammar", "start: other"),
     "unknown rule of llama.cpp": asked("grammar", "root ::= other"),
     "too many rules": asked("grammar", "\n".join(f'r{i}: "a"' for i in range(2002))),
