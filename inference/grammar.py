@@ -195,7 +195,7 @@ class Grammars:
     def _frame(self, constraint: Constraint, tools: tuple[Tool, ...], opening: Opening) -> str:
         """What is around the parts: reasoning before them, a call's tags and name."""
         bodies = [] if constraint.kind == "calls" else ["@answer"]
-        rules = []
+        rules = [] if opening == "no" else self._thought()
         if tools:
             more = f' ("\\n" call){{0,{MOST_CALLS - 1}}}' if constraint.several else ""
             bodies.append("call" + more)
@@ -203,11 +203,9 @@ class Grammars:
             rules.append(
                 f'call: {self._tag(_OPEN_CALL)} "\\n" ({functions}) "\\n" {self._tag(_END_CALL)}'
             )
-        if opening == "no":
-            return "\n".join(["start: body", f"body: {' | '.join(bodies)}", *rules])
-        first = f"({self._tag(_OPEN_THINK)} thought)?" if opening == "perhaps" else "thought"
-        rules += [f"start: {first} body", f"body: {' | '.join(bodies)}", *self._thought()]
-        return "\n".join(rules)
+        perhaps = f"({self._tag(_OPEN_THINK)} thought)?"
+        first = {"no": "", "perhaps": perhaps, "inside": "thought"}[opening]
+        return "\n".join([f"start: {first} body", f"body: {' | '.join(bodies)}", *rules])
 
     def _thought(self) -> list[str]:
         """Anything up to the tag that ends it, and some white space."""
