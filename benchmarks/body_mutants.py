@@ -22,11 +22,19 @@ _TOOL: Final = {
     "function": {"name": "add", "description": "Adds.", "parameters": {"type": "object"}},
 }
 _FEW: Final = {"max_tokens": 2}
+_SCHEMA: Final = {
+    "type": "object",
+    "properties": {"a": {"type": "string", "pattern": "^[a-z]{1,3}$"}, "b": {"enum": [1, "x"]}},
+    "required": ["a"],
+}
+_FORM: Final = {"type": "json_schema", "json_schema": {"name": "x", "schema": _SCHEMA}}
 _FREE: Final = 0.1  # of the bodies that lose their limit really do
 BODIES: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
     (CHAT, {"messages": [_MESSAGE], **_FEW}),
     (CHAT, {"messages": [{"role": "developer", "content": "x"}, _MESSAGE], "stop": ["a"], **_FEW}),
     (CHAT, {"messages": [_MESSAGE], "tools": [_TOOL], "tool_choice": "auto", **_FEW}),
+    (CHAT, {"messages": [_MESSAGE], "tools": [_TOOL], "tool_choice": "required", **_FEW}),
+    (CHAT, {"messages": [_MESSAGE], "response_format": _FORM, "n": 2, **_FEW}),
     (
         CHAT,
         {
@@ -47,6 +55,9 @@ BODIES: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
     (COMPLETIONS, {"prompt": "Hello!", "n": 2, **_FEW}),
     (COMPLETIONS, {"prompt": [1, 2, 3], "logit_bias": {"5": -100}, **_FEW}),
     (COMPLETIONS, {"prompt": ["a", [7, 8]], "min_tokens": 1, "ignore_eos": True, **_FEW}),
+    (COMPLETIONS, {"prompt": "Hello!", "guided_json": _SCHEMA, "temperature": 1, **_FEW}),
+    (COMPLETIONS, {"prompt": "Hello!", "structured_outputs": {"regex": "(a|b){2,5}"}, **_FEW}),
+    (COMPLETIONS, {"prompt": "Hello!", "guided_grammar": 'start: "a" | "b"', **_FEW}),
     (COMPLETIONS, {"prompt": "Hello!", "stream": True, "timeout": 60, "min_p": 0.1, **_FEW}),
 )
 

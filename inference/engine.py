@@ -26,6 +26,9 @@ from inference.sequence import (
     StepPlan,
     StepResult,
 )
+from inference.types import InferenceError, NumericalError
+
+_NO_NUMBERS = "no token can be drawn from the model's output"
 
 
 class Engine:
@@ -122,12 +125,26 @@ class Engine:
     def _sample(self, seq: Sequence, tokens: list[int], row: sampler.Row) -> Sampled:
         """The token that follows `tokens`."""
         sampler.adjust(row, seq.sampling, tokens, seq.prompt_len)
-        if not seq.may_end(len(tokens)):
-            sampler.forbid(row, self._llama.end_tokens)
+        if fault := self._restrict(seq, tokens, row):
+            return Sampled(seq, -1, b"", fault=fault)
         token = sampler.draw(row, seq.sampling, len(tokens))
         if token < 0:
-            return Sampled(seq, -1, b"", fault="no token can be drawn from the model's output")
-        return Sampled(seq, token, self._llama.pieces[token], token in self._llama.end_tokens)
+            return Sampled(seq, -1, b"", fault=NumericalError(_NO_NUMBERS))
+        whole = seq.guide is not None and seq.guide.take(token)
+        if token in self._llama.end_tokens:
+            return Sampled(seq, token, b"", ends=True)
+        return Sampled(seq, token, self._llama.pieces[token], ends=whole)
+
+    def _restrict(
+        self, seq: Sequence, tokens: list[int], row: sampler.Row
+    ) -> InferenceError | None:
+        """Rule out what may not follow; why nothing may, if so."""
+        may_end = seq.may_end(len(tokens))
+        if seq.guide:
+            return seq.guide.mask(row, tokens, may_end)
+        if not may_end:
+            sampler.forbid(row, self._llama.end_tokens)
+        return None
 
 
 def _batch(chunks: tuple[Chunk, ...]) -> tuple[np.ndarray, ...]:

@@ -1,4 +1,4 @@
-"""Turns a request into sequences: template, tokens, length check.
+"""Turns a request into sequences: template, tokens, length check, grammar.
 
 Runs on the worker's intake thread beside the step loop, so that a long prompt delays nobody's
 next token. Knows no scheduling and no sampling.
@@ -7,13 +7,15 @@ next token. Knows no scheduling and no sampling.
 import math
 import time
 from dataclasses import replace
+from functools import cached_property, partial
 from typing import Final
 
 from inference.budget import Budget, Tags
+from inference.grammar import Grammars, Guide, Opening, Vocabulary
 from inference.llama import Llama
 from inference.renderer import Renderer, Source
 from inference.sequence import SamplingParams, Sequence, TextOut
-from inference.types import BadRequest, ContextTooLong
+from inference.types import BadRequest, ContextTooLong, Tool
 from inference.wire import Chat, Count, Counted, Said, Submit, Text, Tokens
 
 _LONGEST_TEXT: Final = 8 << 20  # bytes that tokens may spell: they have to fit a frame
@@ -60,6 +62,7 @@ class Intake:
                 "messages" if isinstance(submit.prompt, Chat) else "prompt",
             )
         limit = min(context, len(tokens) + (submit.max_tokens or context))
+        guides = self._guides(submit, thinking, len(tokens))
         sequences = [
             Sequence(
                 id=submit.id,
@@ -69,6 +72,7 @@ class Intake:
                 sampling=_choice(submit.sampling, index),
                 min_tokens=submit.min_tokens,
                 ignore_eos=submit.ignore_eos,
+                guide=guides[index],
                 text=TextOut(submit.stop),
                 budget=self._budget(submit, thinking),
                 arrived=arrived,
@@ -100,6 +104,24 @@ class Intake:
         if sum(map(len, pieces)) > _LONGEST_TEXT:
             raise BadRequest(f"tokens: spell more than {_LONGEST_TEXT >> 20} MiB", "tokens")
         return b"".join(pieces).decode(errors="replace")
+
+    @cached_property
+    def _grammars(self) -> Grammars:
+        llama = self._llama
+        tokenize = partial(llama.tokenize, special=False)
+        return Grammars(Vocabulary(llama.pieces, llama.end_tokens, tokenize))
+
+    def _guides(self, submit: Submit, thinking: bool, start: int) -> list[Guide] | list[None]:
+        """What keeps each choice to what it has to be."""
+        if submit.constraint is None:
+            return [None] * submit.n
+        tools: tuple[Tool, ...] = ()
+        opening: Opening = "inside" if thinking else "no"
+        if isinstance(submit.prompt, Chat):
+            tools = submit.prompt.tools
+            if not thinking and submit.prompt.kwargs.get("enable_thinking"):
+                opening = "perhaps"
+        return self._grammars.guides(submit.constraint, tools, opening, start, submit.n)
 
     def _resumed(self, sequences: list[Sequence], said: tuple[Said, ...]) -> list[Sequence]:
         """Those that have not ended, after what each of them has `said`."""

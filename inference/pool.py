@@ -23,6 +23,7 @@ from inference.sequence import SamplingParams
 from inference.thoughts import thinks
 from inference.types import (
     BadRequest,
+    Constraint,
     ContextTooLong,
     DeadlineExceeded,
     GenerationEvent,
@@ -263,6 +264,7 @@ class Pool:
                 prompt=_prompt(request, kwargs),
                 sampling=_params(sampling, seed),
                 max_tokens=request.max_tokens,
+                constraint=_only(request),
                 thinking_budget=request.thinking_budget,
                 min_tokens=request.min_tokens,
                 ignore_eos=request.ignore_eos,
@@ -301,6 +303,19 @@ def _prompt(request: GenerationRequest, kwargs: dict[str, object]) -> Chat | Tex
             return TextPrompt(text)
         case ids:
             return Tokens(ids)
+
+
+def _only(request: GenerationRequest) -> Constraint | None:
+    """Raises BadRequest where an answer has to be two things at once, or is begun already."""
+    if not request.constraints:
+        return None
+    first, *more = request.constraints
+    if more:
+        other = more[0].field
+        raise BadRequest(f"{other}: {first.field} already says what the answer has to be.", other)
+    if request.continued:
+        raise BadRequest(f"{first.field}: an answer that is begun is kept to nothing.", first.field)
+    return first
 
 
 def _params(sampling: Sampling, seed: int) -> SamplingParams:

@@ -17,7 +17,7 @@ from inference.kv_cache import KvCache
 from inference.prefix_tree import common_prefix
 from inference.sequence import Chunk, Progress, Sampled, Sequence, StepPlan, StepResult
 from inference.speculation import Speculation
-from inference.types import DeadlineExceeded, NumericalError
+from inference.types import DeadlineExceeded
 
 PRIORITY = 30.0  # seconds of waiting that one class of priority is worth
 SHORT_FIRST = 2.0  # seconds of waiting that a second of a prompt's own work is worth
@@ -249,7 +249,7 @@ class Scheduler:
         for result in drawn:
             if result.fault:
                 self._retire(seq)
-                return replace(progress, fault=NumericalError(result.fault))
+                return replace(progress, fault=result.fault)
             if seq.pending:  # the token before was a draft that was right
                 self._cache.extend(seq, 1)
             progress = self._say(progress, result.token, result.piece, result.ends)

@@ -8,7 +8,7 @@ Knows neither llama.cpp nor how a plan is made.
 import codecs
 import math
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any, Protocol
 
 from msgspec import Meta
 
@@ -53,18 +53,32 @@ class TextOut:
         return text if marker else text + self._holdback.flush()
 
 
+class Guide(Protocol):
+    """Keeps an answer to what it has to be."""
+
+    def follow(self, tokens: list[int]) -> None:
+        """Catch up with `tokens`, prompt and answer."""
+
+    def mask(self, row: Any, tokens: list[int], may_end: bool) -> InferenceError | None:
+        """Make impossible, in a row of logits, what may not follow `tokens`; or why there is
+        nothing that may."""
+
+    def take(self, token: int) -> bool:
+        """Go on with `token`; whether the answer is whole with it."""
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
 class Sequence:
     """One choice of one request on its way through the model.
 
-    `limit` is the length at which it ends; `slot` is the llama.cpp sequence id it runs in, -1
-    while it waits. Only sequences of the same `salt` share cells. Higher `priority` goes first,
-    and tenants take turns; at `deadline` it ends unfinished. That it is computed was reported once
-    it has `begun`, and the text of its first `told` tokens. `history` and `trust` tell how often
-    guesses were right, its own and the draft model's; `abandoned` that nobody wants the rest: its
-    client hung up, or another choice of its request failed. While it waits for a prefix, `leader`
-    says who computes it, up to which length. `budget` bounds its thoughts, as long as there may be
-    some. Times are seconds on the worker's monotonic clock.
+    `limit` is the length at which it ends, and `guide` what it is kept to; `slot` is the llama.cpp
+    sequence id it runs in, -1 while it waits. Only sequences of the same `salt` share cells. Higher
+    `priority` goes first, and tenants take turns; at `deadline` it ends unfinished. That it is
+    computed was reported once it has `begun`, and the text of its first `told` tokens. `history`
+    and `trust` tell how often guesses were right, its own and the draft model's; `abandoned` that
+    nobody wants the rest: its client hung up, or another choice of its request failed. While it
+    waits for a prefix, `leader` says who computes it, up to which length. `budget` bounds its
+    thoughts, as long as there may be some. Times are seconds on the worker's monotonic clock.
     """
 
     id: int
@@ -74,6 +88,7 @@ class Sequence:
     sampling: SamplingParams = SamplingParams()
     min_tokens: int = 0
     ignore_eos: bool = False
+    guide: Guide | None = None
     text: TextOut = field(default_factory=TextOut)
     budget: Budget | None = None
     arrived: float = 0.0
@@ -107,17 +122,19 @@ class Sequence:
         for token in said:
             self.text.feed(pieces[token])
             self.budget = self.budget and self.budget.after(token)
+        if self.guide:
+            self.guide.follow(self.tokens)
 
     def say(self, token: int, piece: bytes, ends: bool = False) -> tuple[str, FinishReason | None]:
         """Add a token: the text to show now, and how the answer ended if it did."""
         self.tokens.append(token)
         self.budget = self.budget and self.budget.after(token)
-        text, stopped = ("", True) if ends else self.text.feed(piece)
-        if not stopped and len(self.tokens) < self.limit:
+        text, stopped = self.text.feed(piece)
+        if not (stopped or ends) and len(self.tokens) < self.limit:
             return text, None
-        if ends or not stopped:
+        if not stopped:
             text += self.text.finish()
-        return text, "stop" if stopped else "length"
+        return text, "stop" if stopped or ends else "length"
 
     @property
     def forced(self) -> tuple[tuple[int, bytes], ...]:
@@ -236,7 +253,7 @@ class StepPlan:
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """A token that continues `seq`, its bytes, and whether it ends the text.
+    """A token that continues `seq`, what it adds to the text, and whether it ends it.
 
     `fault` says why no token could be drawn (NaN logits); the sequence then fails alone.
     """
@@ -245,7 +262,7 @@ class Sampled:
     token: int
     piece: bytes
     ends: bool = False
-    fault: str = ""
+    fault: InferenceError | None = None
 
 
 @dataclass(frozen=True, slots=True)

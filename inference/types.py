@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "tool_calls"]
+ConstraintKind = Literal["json", "schema", "regex", "choice", "grammar", "calls"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +36,32 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function the model may call; `parameters` is a JSON schema. A client that has more to say
-    of it, or in another order, has `written` that: templates show it as it is."""
+    """A function the model may call; `parameters` is a JSON schema. A call of one that is `strict`
+    fits it wherever calls are forced; of others, if it can be kept to. A client that has more to
+    say of it, or in another order, has `written` that: templates show it as it is."""
 
     name: str
     description: str = ""
     parameters: dict[str, Any] = field(default_factory=dict)
+    strict: bool = False
     written: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """What an answer has to be, after any reasoning.
+
+    Any JSON object, JSON of a `schema`, a text that matches a `regex`, one of some texts (a
+    `choice`), what a Lark `grammar` derives, or `calls` of the tools. `source` is the schema as
+    JSON text, the regex, the grammar, or the name of the one tool to call, "" for any. `several`
+    calls may follow each other. `field` is the part of the request that says so.
+    """
+
+    kind: ConstraintKind
+    field: str
+    source: str = ""
+    choices: tuple[str, ...] = ()
+    several: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +104,7 @@ class GenerationRequest:
     prompt: str | tuple[int, ...] | None = None
     tools: tuple[Tool, ...] = ()
     continued: bool = False
+    constraints: tuple[Constraint, ...] = ()
     thinking: bool | None = None
     thinking_budget: int | None = None
     template_kwargs: dict[str, Any] = field(default_factory=dict)

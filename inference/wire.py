@@ -16,7 +16,7 @@ from msgspec import Meta
 
 from inference.gguf_format import Stamp
 from inference.sequence import SamplingParams
-from inference.types import BadRequest, FinishReason, Message, ModelInfo, Tool
+from inference.types import BadRequest, Constraint, FinishReason, Message, ModelInfo, Tool
 
 MAX_FRAME = 32 << 20  # the largest accepted prompt, escaped, with room
 DRAFTS = 16  # tokens guessed in a step
@@ -115,6 +115,7 @@ class Submit(msgspec.Struct, tag=True):
     id: int
     prompt: Chat | Text | Tokens
     sampling: SamplingParams
+    constraint: Constraint | None = None
     max_tokens: Annotated[int, Meta(ge=1)] | None = None
     thinking_budget: Annotated[int, Meta(ge=0)] | None = None
     min_tokens: int = 0

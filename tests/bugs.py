@@ -402,8 +402,8 @@ BUGS = (
     Bug(
         "thoughts begin anew with every worker",
         SEQUENCE,
-        "            self.budget = self.budget and self.budget.after(token)\n\n",
-        "\n",
+        "            self.budget = self.budget and self.budget.after(token)\n        if self.guide",
+        "        if self.guide",
         "tests/test_budget.py",
     ),
     Bug(

@@ -138,4 +138,4 @@ class FakeEngine:
         """What follows `tokens`."""
         token = self._following(tokens)
         ends = token == END and seq.may_end(len(tokens))
-        return Sampled(seq, token, b"%d " % token, ends=ends)
+        return Sampled(seq, token, b"" if ends else b"%d " % token, ends=ends)

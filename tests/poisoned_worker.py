@@ -14,6 +14,7 @@ from pathlib import Path
 
 from inference import worker
 from inference.sequence import Sampled
+from inference.types import NumericalError
 
 DEADLY, DEADLY_LATER, STUCK, NUMBERLESS = "POISON", "VENOM", "MOLASSES", "NONSENSE"
 LATER = 5  # tokens into the answer
@@ -24,6 +25,8 @@ def _die() -> None:
 
 
 def _poison(llama, engine) -> None:
+    no_number = NumericalError("no number")
+
     def holds(seq, word: str) -> bool:
         return word.encode() in b"".join(llama.pieces[token] for token in seq.tokens)
 
@@ -35,7 +38,7 @@ def _poison(llama, engine) -> None:
                 time.sleep(600)
         result = harmless(plan)
         sampled = [
-            Sampled(s.seq, -1, b"", fault="no number") if holds(s.seq, NUMBERLESS) else s
+            Sampled(s.seq, -1, b"", fault=no_number) if holds(s.seq, NUMBERLESS) else s
             for s in result.sampled
         ]
         return replace(result, sampled=sampled)

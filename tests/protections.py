@@ -7,6 +7,7 @@ ERRORS, BODY, SERVER, CONNECTION = (
     f"api/{name}.py" for name in ("errors", "body", "server", "connection")
 )
 SANDBOX, TEMPLATE = "inference/sandbox.py", "inference/template.py"
+GRAMMAR = "inference/grammar.py"
 HUB_CLIENT = "inference/hub_client.py"
 GGUF, LLAMA = "inference/gguf_format.py", "inference/llama.py"
 IN_THE_SANDBOX = "tests/test_sandbox.py"
@@ -153,11 +154,46 @@ PROTECTIONS = (
         "tests/test_renderer.py",
     ),
     Bug(
-        "a schema that is not enforced is refused",
-        "api/openai/chat.py",
-        '    "response_format": ({"type": "text"},),\n',
-        "",
-        "tests/test_api_errors.py",
+        "an answer is kept to what it has to be",
+        "inference/engine.py",
+        "            return seq.guide.mask(row, tokens, may_end)\n",
+        "            return None\n",
+        "tests/test_structured.py",
+    ),
+    Bug(
+        "an answer that is whole ends",
+        "inference/engine.py",
+        "        whole = seq.guide is not None and seq.guide.take(token)\n",
+        "        whole = False\n",
+        "tests/test_structured.py",
+    ),
+    Bug(
+        "an answer is one thing",
+        "inference/pool.py",
+        "    if more:\n",
+        "    if False:\n",
+        "tests/test_structured.py",
+    ),
+    Bug(
+        "a tag that is a token is not its text",
+        GRAMMAR,
+        "        self.special_token_ids = [*vocabulary.tags.values()]\n",
+        "        self.special_token_ids = []\n",
+        "tests/test_grammar.py",
+    ),
+    Bug(
+        "the parameters of a strict tool hold",
+        GRAMMAR,
+        "            if tool.strict:\n",
+        "            if False:\n",
+        "tests/test_grammar.py",
+    ),
+    Bug(
+        "a schema may take little time",
+        "inference/schema_bounds.py",
+        "        if multiple > MULTIPLE:\n",
+        "        if False:\n",
+        "tests/test_grammar.py",
     ),
     Bug(
         "a hub leads to nothing private",

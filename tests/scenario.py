@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from inference.sequence import Sampled
-from inference.types import GenerationRequest, Sampling
+from inference.types import GenerationRequest, NumericalError, Sampling
 from inference.wire import EngineConfig
 from tests.fake_engine import END, VOCABULARY, FakeEngine
 
@@ -157,9 +157,10 @@ class Engine(FakeEngine):
         ask = self._asks[seq.sampling.seed // SEEDS]
         generated = len(tokens) - seq.prompt_len
         if ask.nan is not None and seq.index == ask.request.n - 1 and generated >= ask.nan:
-            return Sampled(seq, -1, b"", fault=NAN)
+            return Sampled(seq, -1, b"", fault=NumericalError(NAN))
         token = next_token(tokens, seq.sampling.seed)
-        return Sampled(seq, token, PIECES[token], token == END and seq.may_end(len(tokens)))
+        ends = token == END and seq.may_end(len(tokens))
+        return Sampled(seq, token, b"" if ends else PIECES[token], ends)
 
 
 def draw(seed: int) -> Scenario:

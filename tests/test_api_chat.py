@@ -9,6 +9,7 @@ from api.body import validate
 from api.openai.chat import ChatBody, Encoder, to_request, understand
 from api.openai.common import FINGERPRINT, Head
 from inference import (
+    Constraint,
     GenerationRequest,
     Message,
     ReasoningDelta,
@@ -26,7 +27,7 @@ CALL = ToolCall("call_1", "weather", '{"city": "Oslo"}')
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 FUNCTION = {"strict": True, "parameters": SCHEMA, "name": "weather"}
 WEATHER = {"type": "function", "function": FUNCTION}
-OFFERED = Tool("weather", "", SCHEMA, written=FUNCTION)
+OFFERED = Tool("weather", "", SCHEMA, strict=True, written=FUNCTION)
 
 
 def request_of(body):
@@ -140,6 +141,55 @@ def test_null_says_nothing():
 )
 def test_every_way_to_say_a_thing_means_the_same(said, field, meant):
     assert getattr(request_of(said), field) == meant
+
+
+SCHEMA_TEXT = '{"type": "object", "properties": {"city": {"type": "string"}}}'
+FORM = {"type": "json_schema", "json_schema": {"name": "w", "strict": True, "schema": SCHEMA}}
+NAMED = {"type": "function", "function": {"name": "weather"}}
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ({"response_format": {"type": "text"}}, []),
+        ({"structured_outputs": {}, "guided_regex": None}, []),
+        ({"response_format": {"type": "json_object"}}, [("json", "response_format")]),
+        ({"response_format": FORM}, [("schema", "response_format", SCHEMA_TEXT)]),
+        ({"guided_json": SCHEMA}, [("schema", "guided_json", SCHEMA_TEXT)]),
+        ({"guided_json": SCHEMA_TEXT}, [("schema", "guided_json", SCHEMA_TEXT)]),
+        (
+            {"structured_outputs": {"json": SCHEMA}},
+            [("schema", "structured_outputs.json", SCHEMA_TEXT)],
+        ),
+        (
+            {"structured_outputs": {"json_object": True, "regex": "a+"}},
+            [
+                ("json", "structured_outputs.json_object"),
+                ("regex", "structured_outputs.regex", "a+"),
+            ],
+        ),
+        (
+            {"guided_choice": ["a", ""], "parallel_tool_calls": "false"},
+            [("choice", "guided_choice", "", ("a", ""), False)],
+        ),
+        ({"guided_grammar": "start: a"}, [("grammar", "guided_grammar", "start: a")]),
+        ({"tool_choice": "required"}, [("calls", "tool_choice")]),
+        ({"tool_choice": NAMED}, [("calls", "tool_choice", "weather")]),
+        (
+            {"tool_choice": {"type": "function", "name": "weather"}, "response_format": FORM},
+            [("calls", "tool_choice", "weather")],
+        ),
+        (
+            {"tool_choice": "required", "parallel_tool_calls": False},
+            [("calls", "tool_choice", "", (), False)],
+        ),
+    ],
+)
+def test_what_an_answer_has_to_be_is_understood(said, meant):
+    request = request_of({"tools": [WEATHER]} | said)
+    assert request.constraints == tuple(Constraint(*parts) for parts in meant)
+    [tool] = request.tools
+    assert (tool.name, tool.parameters) == ("weather", SCHEMA)
 
 
 def chunks_of(events, include_usage=False, n=1):

@@ -70,6 +70,12 @@ NUMBERS = [
     ("frequency_penalty", -2, 2, -2.0000000000000004, 2.0000000000000004),
     ("timeout", 5e-324, 86_400, 0, 86_400.00000000001),
 ]
+THOUGHTS = (
+    "thinking_budget",
+    "thinking_token_budget",
+    "thinking_budget_tokens",
+    "reasoning_budget",
+)
 
 
 def nested(depth):
@@ -103,8 +109,18 @@ def test_the_next_number_outside_the_bounds_is_refused(path, bounds):
         assert refusal.value.field == field
 
 
+@pytest.mark.parametrize("field", THOUGHTS)
+def test_how_long_it_thinks_has_bounds(field):
+    for value in (-1, INT32):
+        assert understand(CHAT, field, value).requests
+    for value in (-2, INT32 + 1):
+        with pytest.raises(BadRequest) as refusal:
+            understand(CHAT, field, value)
+        assert refusal.value.field == field
+
+
 def test_every_number_of_a_body_is_in_the_table():
-    known = {field for field, *_ in NUMBERS} | {"max_completion_tokens"}
+    known = {field for field, *_ in NUMBERS} | {"max_completion_tokens", *THOUGHTS}
     for path, room in ROOMS.items():
         body = {CHAT: chat.ChatBody, COMPLETIONS: completions.CompletionBody}[path]
         for field, about in body.model_json_schema()["properties"].items():
@@ -124,7 +140,7 @@ async def test_a_prompt_about_as_long_as_the_context_is_answered_to_its_end_or_r
         prompt = tuple(1000 + place % 1000 for place in range(length))
         asked = {"prompt": prompt, "max_tokens": max_tokens, "ignore_eos": True}
         if length >= context:
-            with pytest.raises(ContextTooLong, match=f"your prompt has {length}"):
+            with pytest.raises(ContextTooLong, match=f"prompt is too long: {length}"):
                 await events(pool, **asked)
             continue
         first, *_, end = await events(pool, **asked)

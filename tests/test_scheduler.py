@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.sequence import Sampled, StepResult, TextOut
+from inference.types import NumericalError
 from tests.fake_engine import END
 from tests.scheduling import cheap_rows, expected, finish, machine, make_sequence, step
 
@@ -317,7 +318,7 @@ def test_an_end_token_ends_a_text_and_is_not_shown():
     scheduler, _ = machine(1)
     scheduler.add([seq := make_sequence(1, [1, 2])])
     plan = scheduler.plan(0.0)
-    result = StepResult([Sampled(seq, END, b"</s>", ends=True)])
+    result = StepResult([Sampled(seq, END, b"", ends=True)])
     [progress] = scheduler.commit(plan, result, 1.0)
     assert (progress.text, progress.reason) == ("", "stop")
     assert scheduler.idle
@@ -360,7 +361,7 @@ def test_a_fault_fails_its_own_sequence_only():
     scheduler.add([bad, good])
     plan = scheduler.plan(0.0)
     sampled = engine.step(plan).sampled
-    sampled[0] = Sampled(bad, -1, b"", fault="not a number")
+    sampled[0] = Sampled(bad, -1, b"", fault=NumericalError("not a number"))
     faults = [p.fault and p.fault.message for p in scheduler.commit(plan, StepResult(sampled), 0.0)]
     assert faults == ["not a number", None]
     assert scheduler.running == [good]

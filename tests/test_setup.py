@@ -397,7 +397,7 @@ def _applies(requirement: Requirement, extras: set[str]) -> bool:
     return marker is None or any(marker.evaluate({"extra": extra}) for extra in extras)
 
 
-FUZZING = ("contract", "generated")  # is for those who have the tests
+FUZZING = ("contract", "generated", "structured")  # is for those who have the tests
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ name) and `reasoning` (vLLM's) carry the same text, `timings` is llama.cpp's add
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Annotated, Any, Final, Generic, Literal, Self, TypeVar
 
@@ -28,12 +28,14 @@ from api.openai.common import (
     schema,
     unlimited,
 )
+from api.openai.constraints import Calling, ToolChoice
 from api.openai.errors import DONE, framed
 from api.openai.fields import Arguments, Content, Role
 from api.openai.thinking import ThinkingBody
 from api.streaming import Call, answer
 from inference import (
     BadRequest,
+    Constraint,
     Finished,
     FinishReason,
     GenerationEvent,
@@ -48,9 +50,7 @@ from inference import (
 )
 
 REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
-    "response_format": ({"type": "text"},),
     "logprobs": (False,),
-    "tool_choice": ("auto", "none"),
     "modalities": (["text"],),
     "audio": (),
 }
@@ -100,6 +100,7 @@ class FunctionBody(WireModel):
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
     description: Text | None = None
     parameters: dict[str, Any] | None = None
+    strict: bool | None = None
 
     @model_validator(mode="wrap")
     @classmethod
@@ -109,7 +110,13 @@ class FunctionBody(WireModel):
         return body
 
     def tool(self) -> Tool:
-        return Tool(self.name, self.description or "", self.parameters or {}, written=self._written)
+        return Tool(
+            self.name,
+            self.description or "",
+            self.parameters or {},
+            strict=bool(self.strict),
+            written=self._written,
+        )
 
 
 class ToolBody(WireModel):
@@ -121,7 +128,8 @@ class ChatBody(GenerationBody, ThinkingBody):
     messages: list[MessageBody] = Field(min_length=1, max_length=2048)
     max_completion_tokens: Limit | None = None
     tools: list[ToolBody] = Field([], max_length=128)
-    tool_choice: Literal["auto", "none"] = "auto"
+    tool_choice: ToolChoice = Calling()
+    parallel_tool_calls: bool = True
     functions: list[FunctionBody] = Field([], max_length=128)
     function_call: Literal["auto", "none"] = "auto"
     continue_final_message: bool = False
@@ -130,7 +138,7 @@ class ChatBody(GenerationBody, ThinkingBody):
     model_config = ConfigDict(json_schema_extra=ONE_BEGINNING)
 
     def offered(self) -> tuple[Tool, ...]:
-        if "none" in (self.tool_choice, self.function_call):
+        if "none" in (self.tool_choice.mode, self.function_call):
             return ()
         functions = [tool.function for tool in self.tools] or self.functions
         return tuple(function.tool() for function in functions)
@@ -143,6 +151,13 @@ class ChatBody(GenerationBody, ThinkingBody):
                 "add_generation_prompt",
             )
         return self
+
+    def constraints(self) -> tuple[Constraint, ...]:
+        """A forced call leaves no text of which anything else could be asked."""
+        several, choice = self.parallel_tool_calls, self.tool_choice
+        if choice.forced:
+            return (Constraint("calls", "tool_choice", choice.name, several=several),)
+        return tuple(replace(asked, several=several) for asked in super().constraints())
 
 
 def understand(raw: dict[str, Any], served: str) -> Call:

@@ -18,6 +18,7 @@ from api import __version__, body
 from api.body import INT32, WireModel, Word
 from api.dialect import EVENTS
 from api.document import JSON, Operation, Schema, Takes, body_schema
+from api.openai.constraints import Constraints
 from inference import Finished, Sampling
 
 FINGERPRINT: Final = f"onebox-{__version__}"
@@ -29,11 +30,6 @@ REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
     "prompt_logprobs": (0,),
     "best_of": (1,),
     "stop_token_ids": ([],),
-    "structured_outputs": ({},),
-    "guided_json": (),
-    "guided_regex": (),
-    "guided_choice": (),
-    "guided_grammar": (),
     "grammar": ("",),
     "json_schema": ({},),
 }
@@ -48,6 +44,7 @@ _BOOLEANS: Final = (
     "echo",
     "speculation",
     "resumable",
+    "parallel_tool_calls",
 )
 _PRIORITY: Final[Mapping[str, int]] = {"priority": 1, "flex": -1}  # of OpenAI's service tiers
 SPELLED: Final[Mapping[str, bool]] = {"true": True, "false": False}
@@ -109,7 +106,7 @@ class StreamOptions(WireModel):
     include_usage: bool | None = None
 
 
-class GenerationBody(WireModel):
+class GenerationBody(Constraints):
     """The fields of both endpoints; `None` means "not said"."""
 
     model: Word | None = None
@@ -145,6 +142,7 @@ class GenerationBody(WireModel):
         return {
             "model": self.served(),
             "sampling": self.sampling(),
+            "constraints": self.constraints(),
             "min_tokens": self.min_tokens,
             "ignore_eos": self.ignore_eos,
             "stop": self.stop,
