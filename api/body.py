@@ -11,7 +11,14 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+)
 from starlette.requests import ClientDisconnect
 
 from api.errors import BodyTooLarge, ClientGone
@@ -22,6 +29,10 @@ MAX_BODY: Final = 4 << 20
 MAX_DRAINED: Final = 32 << 20
 MAX_DEPTH: Final = 64
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
+
+def _schema_text(schema: Any) -> Any:
+    return json.dumps(schema, ensure_ascii=False) if isinstance(schema, dict) else schema
 
 
 class WireModel(BaseModel):
@@ -37,6 +48,19 @@ Model = TypeVar("Model", bound=WireModel)
 INT32: Final = 2**31 - 1
 Text = Annotated[str, Field(max_length=MAX_BODY)]
 Word = Annotated[str, Field(max_length=256)]
+SchemaText = Annotated[
+    str,
+    Field(min_length=1, max_length=2 * MAX_BODY),  # an object is longer when it is written again
+    BeforeValidator(_schema_text),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "object", "maxProperties": MAX_BODY},
+                {"type": "string", "minLength": 1, "maxLength": MAX_BODY},
+            ]
+        }
+    ),
+]
 
 
 async def read_object(http: Request, hold: Callable[[int], None]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from api.anthropic.messages import MessagesBody, to_request, understand
 from api.body import validate
 from inference import (
     BadRequest,
+    Constraint,
     Finished,
     GenerationRequest,
     Message,
@@ -37,6 +38,9 @@ EVERYTHING = [
     TextDelta(0, "Done."),
     end(reason="tool_calls"),
 ]
+
+
+FORM = {"type": "json_schema", "schema": SCHEMA}
 
 
 def request_of(body):
@@ -126,6 +130,33 @@ def test_a_body_with_everything_becomes_the_request_it_means():
     )
 
 
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ({"tool_choice": {"type": "auto"}}, []),
+        ({"tool_choice": {"type": "any"}}, [Constraint("calls", "tool_choice")]),
+        (
+            {
+                "tool_choice": {
+                    "type": "tool",
+                    "name": "weather",
+                    "disable_parallel_tool_use": True,
+                },
+                "output_format": FORM,
+            },
+            [Constraint("calls", "tool_choice", "weather", several=False)],
+        ),
+        ({"output_format": FORM}, [Constraint("schema", "output_format", json.dumps(SCHEMA))]),
+        (
+            {"output_config": {"format": FORM}},
+            [Constraint("schema", "output_config", json.dumps(SCHEMA))],
+        ),
+    ],
+)
+def test_what_an_answer_has_to_be_is_understood(said, meant):
+    assert request_of({"tools": [WEATHER]} | said).constraints == tuple(meant)
+
+
 def test_an_answer_that_is_begun_goes_on():
     assert request_of({"messages": [*HI, {"role": "assistant", "content": "{"}]}).continued
     assert not request_of({}).continued
@@ -181,10 +212,9 @@ REFUSED = [
     ),
     ({"system": [{"type": "image"}]}, "system", "no images"),
     ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools.0.type", "Server"),
-    ({"tool_choice": {"type": "any"}}, "tool_choice.type", "Forcing"),
-    ({"tool_choice": {"type": "tool", "name": "weather"}}, "tool_choice.type", "Forcing"),
-    ({"output_config": {"format": {}}}, "output_config.format", "Structured"),
-    ({"output_format": {"type": "json_schema"}}, "output_format", "not supported"),
+    ({"tool_choice": {"type": "tool"}}, "tool_choice", "name is missing"),
+    ({"output_config": {"format": {}}}, "output_config.format.type", "required"),
+    ({"output_format": {"type": "json_schema"}}, "output_format.schema", "required"),
     ({"mcp_servers": [{}]}, "mcp_servers", "not supported"),
 ]
 

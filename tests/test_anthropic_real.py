@@ -1,5 +1,7 @@
 """The official client of Anthropic with a real server and the bundled model."""
 
+import json
+
 import anthropic
 import pytest
 import pytest_asyncio
@@ -52,6 +54,35 @@ async def test_a_question_is_answered_at_once_or_as_a_stream(client):
     assert usage.cache_read_input_tokens > 10
     total = whole.usage.input_tokens + whole.usage.cache_read_input_tokens
     assert usage.input_tokens + usage.cache_read_input_tokens == total
+
+
+async def test_a_forced_tool_is_called_and_an_answer_fits_its_schema(client):
+    choice = {"type": "tool", "name": "get_weather", "disable_parallel_tool_use": True}
+    tool = {**TOOL, "strict": True}
+    city = {"type": "string", "enum": ["Oslo", "Paris"]}
+    tool["input_schema"] = {**TOOL["input_schema"], "properties": {"city": city}}
+    tool["input_schema"]["additionalProperties"] = False
+    reply = await ask(client, "Hello!", tools=[tool], tool_choice=choice)
+    [call] = reply.content
+    assert (call.type, call.name) == ("tool_use", "get_weather")
+    assert call.input["city"] in ("Oslo", "Paris")
+    assert reply.stop_reason == "tool_use"
+    schema = {
+        "type": "object",
+        "properties": {"sum": {"type": "integer", "minimum": 0, "maximum": 999}},
+        "required": ["sum"],
+        "additionalProperties": False,
+    }
+    form = {"format": {"type": "json_schema", "schema": schema}}
+    reply = await ask(client, "What is 2 + 3?", extra_body={"output_config": form})
+    assert 0 <= json.loads(reply.content[0].text)["sum"] <= 999
+
+
+async def test_an_answer_that_is_begun_goes_on(client):
+    question = {"role": "user", "content": "What is the capital of France?"}
+    begun = {"role": "assistant", "content": "The capital of"}
+    reply = await ask(client, [question, begun])
+    assert reply.content[0].text.strip() == "France is Paris."
 
 
 async def test_thoughts_are_a_block_of_their_own_and_come_back_in_the_next_turn(client):

@@ -6,8 +6,9 @@ import pytest
 from openai import AsyncOpenAI
 
 from api.body import validate
-from api.openai.chat import ChatBody, Encoder, to_request, understand
+from api.openai.chat import ChatBody, to_request, understand
 from api.openai.common import FINGERPRINT, Head
+from api.openai.encoder import Encoder
 from inference import (
     Constraint,
     GenerationRequest,

@@ -11,8 +11,8 @@ import pytest
 
 from api import streaming
 from api.metrics import Meter, Metrics
-from api.openai.chat import Encoder
 from api.openai.common import Head
+from api.openai.encoder import Encoder
 from api.openai.errors import OPENAI
 from api.streaming import Narration, TokenStream
 from inference import GenerationRequest, Pool, Started, TextDelta, WorkerLost

@@ -134,8 +134,8 @@ def test_a_prompt_is_a_conversation_unless_it_is_raw():
     [
         (understand_chat, {"messages": [{"role": "user", "images": ["x"]}]}, "messages.0.images"),
         (understand_chat, {"messages": [{"role": "king", "content": ""}]}, "messages.0.role"),
-        (understand_chat, {"format": "json"}, "format"),
-        (understand_chat, {"format": {"type": "object"}}, "format"),
+        (understand_chat, {"format": "yaml"}, "format"),
+        (understand_chat, {"format": ["json"]}, "format"),
         (understand_chat, {"logprobs": True}, "logprobs"),
         (understand_chat, {"think": "a lot"}, "think.bool"),
         (understand_chat, {"options": {"temperature": 3}}, "options.temperature"),

@@ -138,6 +138,21 @@ async def test_lines_are_json_and_a_quiet_stream_has_more_of_them(monkeypatch):
     assert len(lines) > 2 and "".join(line["message"]["content"] for line in lines) == "Hi"
 
 
+async def test_an_answer_fits_the_format_that_is_asked_for(deployment):
+    pool = Pool(deployment)
+    async with client_of(pool) as client:
+        await pool.until_ready()
+        kind = {"type": "integer", "minimum": 0, "maximum": 999}
+        schema = {"type": "object", "properties": {"sum": kind}, "required": ["sum"]}
+        schema |= {"additionalProperties": False}
+        options = {"num_predict": 200}
+        asked = await client.generate("qwen3-demo", "2 + 3", format=schema, options=options)
+        assert 0 <= json.loads(asked.response)["sum"] <= 999
+        said = [{"role": "user", "content": "Hello!"}]
+        told = await client.chat("qwen3-demo", said, format="json", options={"num_predict": 4})
+        assert told.message.content.startswith("{")
+
+
 async def test_a_whole_agent_loop_with_the_bundled_model(deployment):
     parameters = {
         "type": "object",

@@ -7,12 +7,19 @@ alone. Signatures and cache marks mean nothing to this server.
 import json
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, WithJsonSchema
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from api.body import INT32, MAX_BODY, Text, WireModel, Word
-from inference import Message, Tool, ToolCall
+from inference import Constraint, Message, Tool, ToolCall
 
 # Claude Code puts one before everything else, with another value in each request.
 _CHANGES_EVERY_TIME: Final = "x-anthropic-billing-header"
@@ -81,12 +88,6 @@ def _custom(kind: Any) -> Any:
     return kind
 
 
-def _unforced(kind: Any) -> Any:
-    if kind in ("any", "tool"):
-        raise ValueError("Forcing a tool is not supported yet; auto and none are")
-    return kind
-
-
 class TextBlock(WireModel):
     type: Literal["text"]
     text: Text
@@ -143,10 +144,34 @@ class ClientTool(WireModel):
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
     description: Text | None = None
     input_schema: dict[str, Any]
+    strict: bool = False
 
 
 class ToolChoice(WireModel):
-    type: Annotated[Literal["auto", "none"], BeforeValidator(_unforced)] = "auto"
+    """Without parallel use a forced call is one."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"properties": {"type": {"const": "tool"}}, "required": ["type"]},
+            "then": {"required": ["name"], "properties": {"name": {"type": "string"}}},
+        }
+    )
+    type: Literal["auto", "none", "any", "tool"] = "auto"
+    name: Word | None = None
+    disable_parallel_tool_use: bool = False
+
+    @model_validator(mode="after")
+    def _names_one(self) -> "ToolChoice":
+        if self.type == "tool" and not self.name:
+            raise ValueError("name is missing")
+        return self
+
+    def constraint(self) -> Constraint | None:
+        """What an answer has to be, if calls are forced."""
+        if self.type not in ("any", "tool"):
+            return None
+        name = (self.type == "tool" and self.name) or ""
+        return Constraint("calls", "tool_choice", name, several=not self.disable_parallel_tool_use)
 
 
 class Thinking(WireModel):
@@ -187,4 +212,4 @@ def messages_of(turn: Turn) -> list[Message]:
 
 
 def tool_of(body: ClientTool) -> Tool:
-    return Tool(body.name, body.description or "", body.input_schema)
+    return Tool(body.name, body.description or "", body.input_schema, body.strict)

@@ -4,13 +4,13 @@ Both are pure but for their routes. Shapes follow Anthropic's API reference. Who
 thinking gets none, as there: many clients take the first block of an answer for its text.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from fastapi import APIRouter, Request, Response
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from api.anthropic.encoder import Encoder, Event, Head, MessageOut
 from api.anthropic.fields import (
@@ -23,13 +23,13 @@ from api.anthropic.fields import (
     tool_of,
 )
 from api.asking import ask
-from api.body import INT32, WireModel, Word, read
+from api.body import INT32, SchemaText, WireModel, Word, read
 from api.dialect import EVENTS
 from api.document import JSON, Operation, body_schema
 from api.streaming import Call, answer
-from inference import GenerationRequest, Message, Pool, Sampling
+from inference import Constraint, GenerationRequest, Message, Pool, Sampling
 
-REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {"mcp_servers": ([],), "output_format": ()}
+REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {"mcp_servers": ([],)}
 StopString = Annotated[str, Field(max_length=256)]
 
 router = APIRouter()
@@ -45,15 +45,15 @@ async def count_tokens(http: Request) -> Response:
     return await ask(http, "count_tokens", understand_prompt, _count)
 
 
-def _unstructured(form: Any) -> None:
-    if form is not None:
-        raise ValueError("Structured output is not supported yet")
+class OutputFormat(WireModel):
+    type: Literal["json_schema"]
+    source: SchemaText = Field(alias="schema")
 
 
 class OutputConfig(WireModel):
     """`effort` is ignored."""
 
-    format: Annotated[None, BeforeValidator(_unstructured)] = None
+    format: OutputFormat | None = None
 
 
 class PromptBody(WireModel):
@@ -88,6 +88,17 @@ class MessagesBody(PromptBody):
     top_p: float | None = Field(None, gt=0, le=1)
     top_k: int | None = Field(None, ge=-1, le=INT32)
     output_config: OutputConfig = OutputConfig()
+    output_format: OutputFormat | None = None
+
+    def constraints(self) -> Iterator[Constraint]:
+        """A forced call leaves no text of which anything else could be asked."""
+        forms = {"output_format": self.output_format, "output_config": self.output_config.format}
+        if forced := self.tool_choice.constraint():
+            yield forced
+            return
+        for field, form in forms.items():
+            if form:
+                yield Constraint("schema", field, form.source)
 
 
 class TokenCount(msgspec.Struct):
@@ -116,6 +127,7 @@ def to_request(body: MessagesBody, id: str) -> GenerationRequest:
         id=id,
         max_tokens=body.max_tokens,
         stop=tuple(filter(None, body.stop_sequences)),
+        constraints=tuple(body.constraints()),
         sampling=Sampling(
             temperature=body.temperature,
             top_p=body.top_p,

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from api.body import INT32, MAX_BODY, Text, WireModel, Word
-from inference import Message, Sampling, Tool, ToolCall
+from inference import Constraint, Message, Sampling, Tool, ToolCall
 
 _STRING: Final = {"type": "string", "maxLength": 256}
 _TEXT: Final = {"type": "string", "maxLength": MAX_BODY}
@@ -47,6 +47,20 @@ Images = Annotated[
     BeforeValidator(_no_images),
     WithJsonSchema({"anyOf": [{"type": "null"}, {"type": "array", "maxItems": 0}]}),
 ]
+SCHEMA_OR_JSON: Final = {
+    "anyOf": [{"enum": ["", "json"]}, {"type": "object", "maxProperties": MAX_BODY}]
+}
+
+
+def _format(form: Any) -> Any:
+    if isinstance(form, dict):
+        return (Constraint("schema", "format", _json(form)),)
+    if form in ("", "json"):
+        return (Constraint("json", "format"),) if form else ()
+    raise ValueError('Input should be "json" or a JSON schema as an object')
+
+
+Format = Annotated[tuple[Constraint, ...], BeforeValidator(_format), WithJsonSchema(SCHEMA_OR_JSON)]
 Think = bool | Literal["low", "medium", "high", "max"] | None
 
 

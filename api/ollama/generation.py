@@ -17,14 +17,21 @@ from api.body import Text, WireModel, Word, read
 from api.document import JSON, Operation, body_schema
 from api.ollama.encoder import ChatLine, Encoder, GenerateLine, loaded
 from api.ollama.errors import LINES
-from api.ollama.fields import Images, OfferedTool, Options, SentMessage, SentOptions, Think
+from api.ollama.fields import (
+    Format,
+    Images,
+    OfferedTool,
+    Options,
+    SentMessage,
+    SentOptions,
+    Think,
+)
 from api.ollama.models import known
 from api.streaming import Call, answer
 from inference import GenerationRequest, Message, Pool, PoolStatus
 
 # Fields we know and do not do, with the values that ask for nothing.
 REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
-    "format": ("",),
     "logprobs": (False,),
     "top_logprobs": (0,),
     "suffix": ("",),
@@ -55,11 +62,12 @@ class GenerateBase(WireModel):
     stream: bool = True
     options: SentOptions = Options()
     think: Think = None
+    format: Format = ()
 
     def shared(self, model: str) -> dict[str, Any]:
         """The fields of a `GenerationRequest` that both endpoints say alike."""
         thinking = None if self.think is None else bool(self.think)
-        said = {"id": uuid4().hex, "model": model, "thinking": thinking}
+        said = {"id": uuid4().hex, "model": model, "thinking": thinking, "constraints": self.format}
         return said | self.options.meant()
 
 

@@ -3,39 +3,21 @@
 Each is read into a `Constraint`. Knows neither whether it can be kept to nor how.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from api.body import MAX_BODY, Text, WireModel, Word
+from api.body import SchemaText, Text, WireModel, Word
 from inference import Constraint, ConstraintKind
 
 MAX_SOURCE: Final = 64 << 10  # characters
 MAX_CHOICES: Final = 1000
 
 _ANY: Final = ("auto", "none", "required")
-_SCHEMA: Final = {
-    "anyOf": [
-        {"type": "object", "maxProperties": MAX_BODY},
-        {"type": "string", "minLength": 1, "maxLength": MAX_BODY},
-    ]
-}
-
-
-def _schema_text(schema: Any) -> Any:
-    return json.dumps(schema, ensure_ascii=False) if isinstance(schema, dict) else schema
-
 
 Source = Annotated[str, Field(min_length=1, max_length=MAX_SOURCE)]
-SchemaText = Annotated[
-    str,
-    Field(min_length=1, max_length=2 * MAX_BODY),  # an object is longer when it is written again
-    BeforeValidator(_schema_text),
-    WithJsonSchema(_SCHEMA),
-]
 Choices = Annotated[
     tuple[Annotated[str, Field(max_length=1024)], ...],
     Field(min_length=1, max_length=MAX_CHOICES),
