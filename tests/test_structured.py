@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
+from dataclasses import replace
 
 import jsonschema_rs
 import msgspec
@@ -14,6 +15,7 @@ from benchmarks.structured import answers, forced_calls, problem_of
 from inference import (
     BadRequest,
     Constraint,
+    Message,
     Pool,
     ReasoningDelta,
     Sampling,
@@ -260,3 +262,21 @@ async def test_what_cannot_be_done_is_a_400_that_says_what(client, body, param, 
     with pytest.raises(BadRequestError, match=said) as refusal:
         await client.chat.completions.create(model="default", messages=HI, extra_body=body)
     assert refusal.value.param == param
+
+
+@pytest.mark.parametrize("temperature", [0, 1])
+async def test_thoughts_that_are_cut_off_leave_an_answer_that_fits(pool, temperature):
+    """The last words, said in the model's name, are thoughts to the grammar as well."""
+    sampling = Sampling(temperature=temperature, seed=1)
+    for question in QUESTIONS:
+        request = chat(question, thinking=True, thinking_budget=5, sampling=sampling)
+        parts = dict(await answer(pool, replace(request, constraints=(ASKED,), max_tokens=300)))
+        assert "So I answer" in parts[0, "ReasoningDelta"]
+        assert is_person(parts[0, "TextDelta"])
+
+
+async def test_an_answer_that_is_begun_is_kept_to_nothing(pool):
+    begun = (Message("user", "Hi"), Message("assistant", "{"))
+    request = replace(chat("Hi"), messages=begun, continued=True, constraints=(ASKED,))
+    with pytest.raises(BadRequest, match="response_format: an answer that is begun"):
+        await anext(pool.generate(request))
