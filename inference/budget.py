@@ -7,6 +7,8 @@ ones make a model close it, it is told.
 
 from dataclasses import dataclass, replace
 
+_LONGEST_CHARACTER = 8  # tokens; a byte each makes four
+
 
 @dataclass(frozen=True, slots=True)
 class Tags:
@@ -34,6 +36,11 @@ class Budget:
         if token == self.tags.open:
             return replace(self, inside=True)
         return self if token in self.tags.blank else None
+
+    @property
+    def overdrawn(self) -> bool:
+        """Whether no character takes that long."""
+        return self.left <= -_LONGEST_CHARACTER
 
     @property
     def room(self) -> int:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from time import monotonic
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -43,10 +44,11 @@ _OPEN_THINK, _END_THINK, _OPEN_CALL, _END_CALL = _TAGS = (
     "<tool_call>",
     "</tool_call>",
 )
+_SECONDS: Final = 2.0  # for the tools of one request, where not all of them compile
 _LIMITS: Final = LLParserLimits(
     initial_lexer_fuel=200_000,
     step_lexer_fuel=100_000,  # 7 ms
-    max_lexer_states=25_000,  # of 6 KB; a string of 20,000 characters at most takes one for each
+    max_lexer_states=25_000,  # of 6 KB; a string with a maxLength of thousands takes several a byte
     max_grammar_size=200_000,
     verbose_errors=False,
 )
@@ -154,19 +156,22 @@ class Grammars:
         if constraint.kind == "calls" and constraint.source:
             tools = tuple(tool for tool in tools if tool.name == constraint.source)
         _check(constraint.kind == "calls" and not tools and "no such tool", constraint.field)
+        patience = monotonic() + _SECONDS
         try:
             matcher = self._matcher(constraint, tools, opening)
         except BadRequest:
-            loosened = tuple(map(self._loosened, tools))
+            loosened = tuple(self._loosened(tool, patience) for tool in tools)
             if loosened == tools:
                 raise
             matcher = self._matcher(constraint, loosened, opening)
         return [Guide(matcher.deep_copy(), self._vocabulary, constraint, start) for _ in range(n)]
 
-    def _loosened(self, tool: Tool) -> Tool:
-        """`tool`, without parameters where answers cannot be kept to them."""
+    def _loosened(self, tool: Tool, patience: float) -> Tool:
+        """`tool`, without parameters where answers cannot be kept to them, or where trying that
+        would take too long: who else asks for something waits meanwhile."""
         try:
             name = f"tools ({tool.name})"
+            _check(monotonic() > patience and "all of them together take too long", name)
             self._compiled([_arguments("", tool, name)], name)
         except BadRequest as error:
             if tool.strict:

@@ -6,12 +6,14 @@ call that is not valid JSON stays what it is: text. Knows neither models nor HTT
 """
 
 import json
+import re
 from dataclasses import dataclass
 
 from inference.holdback import Holdback
 
 _THINK, _END_THINK = "<think>", "</think>"
 _CALL, _END_CALL = "<tool_call>", "</tool_call>"
+_QUOTES = re.compile(r'\\.|(")', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class StreamParser:
         self._call = ""
         self._known = 0  # characters of a call that stand in what was begun
         if begun:
-            self._begin(begun)
+            self._begin(begun, thinking)
         elif thinking:
             self._switch(Reasoning, (_END_THINK,))
 
@@ -103,6 +105,8 @@ class StreamParser:
                 self._blank = blank  # text again if the call is none
             case "</think>":
                 self._switch(Text, self._text_markers)
+            case "</tool_call>" if _in_a_string(self._call):
+                self._call += marker  # of an argument
             case "</tool_call>":
                 text = self._no_call(_END_CALL)
                 call = _parse(self._call)
@@ -111,12 +115,13 @@ class StreamParser:
                 return [call or Text(text)]
         return []
 
-    def _begin(self, begun: str) -> None:
-        """Get to where `begun` ends. Clients may write tags by the million: only the last count."""
+    def _begin(self, begun: str, thinking: bool) -> None:
+        """Get to where `begun` ends. Clients may write tags by the million: only the last count.
+        Thoughts that it leaves open were closed in the prompt unless it is `thinking`."""
         text, self._said = begun, bool(begun.strip())
         if begun.lstrip().startswith(_THINK):
             thought, closed, text = begun.partition(_END_THINK)
-            if not closed:
+            if thinking and not closed:
                 self._switch(Reasoning, (_END_THINK,))
                 self._strip = thought.strip() == _THINK
                 return
@@ -141,11 +146,18 @@ class StreamParser:
 
 
 def _parse(text: str) -> Call | None:
-    """A Hermes tool call: `{"name": ..., "arguments": {...}}`."""
+    """A Hermes tool call: `{"name": ..., "arguments": {...}}`, of what JSON can say."""
     try:
         match json.loads(text):
             case {"name": str(name), "arguments": dict(arguments)} if name:
-                return Call(name, json.dumps(arguments, ensure_ascii=False))
-    except ValueError:
+                said = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
+                said.encode()  # half a surrogate pair is no text
+                return Call(name, said)
+    except (ValueError, RecursionError):
         pass
     return None
+
+
+def _in_a_string(text: str) -> bool:
+    """Whether JSON that begins like this is in the middle of a string."""
+    return _QUOTES.findall(text).count('"') % 2 == 1

@@ -72,9 +72,9 @@ def _node_problem(node: dict[str, Any]) -> str | None:
     match node.get("$ref"):
         case str(reference) if not reference.startswith("#"):
             return "$ref: only references within the schema (#...) are followed"
-    if len(node.get("enum") or ()) > ENUM:
+    values, properties = node.get("enum"), node.get("properties")
+    if isinstance(values, list) and len(values) > ENUM:
         return f"enum: {ENUM:,} values at most"
-    properties = node.get("properties")
     if isinstance(properties, dict) and len(properties) > PROPERTIES:
         return f"properties: {PROPERTIES} of one object at most"
     patterns = [node["pattern"]] if isinstance(node.get("pattern"), str) else []
@@ -93,6 +93,8 @@ def _coefficient(value: Any) -> int:
     """A number without its decimal point: 0.25 is 25."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not value:
         return 1
+    if not math.isfinite(value):
+        return MULTIPLE + 1
     _, digits, exponent = Decimal(str(value)).normalize().as_tuple()
     whole = int("".join(map(str, digits)))
     return whole if int(exponent) <= 0 else whole * int("1" + "0" * min(int(exponent), 20))

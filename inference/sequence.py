@@ -47,6 +47,11 @@ class TextOut:
         self.met = marker or ""
         return text, marker is not None
 
+    @property
+    def whole(self) -> bool:
+        """Whether the last character is there with all its bytes."""
+        return not self._decoder.getstate()[0]
+
     def finish(self) -> str:
         """The rest, when generation ended without a stop string."""
         text, marker = self._holdback.feed(self._decoder.decode(b"", final=True))
@@ -138,8 +143,11 @@ class Sequence:
 
     @property
     def forced(self) -> tuple[tuple[int, bytes], ...]:
-        """Tokens that come next, whatever the model would say, and their bytes."""
-        return self.budget.forced if self.budget else ()
+        """Tokens that come next, whatever the model would say, and their bytes; not in the middle
+        of a character, unless that never ends."""
+        if self.budget is None or not (self.text.whole or self.budget.overdrawn):
+            return ()
+        return self.budget.forced
 
     @property
     def pending(self) -> int:

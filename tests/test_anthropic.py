@@ -115,8 +115,8 @@ def test_a_body_with_everything_becomes_the_request_it_means():
                 "hm",
                 (ToolCall("a", "weather", '{"city": "Århus"}'), ToolCall("b", "weather", "{}")),
             ),
-            Message("tool", "12 degrees"),
-            Message("tool", "Error: no\ncity"),
+            Message("tool", "12 degrees", answers="a"),
+            Message("tool", "Error: no\ncity", answers="b"),
             Message("user", "And\nnow?"),
             Message("system", "Three minutes are left."),
             Message("user", ""),
@@ -190,7 +190,7 @@ def test_null_and_silence_say_nothing_and_nobody_thinks_unasked():
                 ]
             },
             "messages",
-            (Message("tool", ""),),
+            (Message("tool", "", answers="a"),),
         ),
     ],
 )

@@ -87,7 +87,7 @@ async def test_a_whole_agent_loop():
     assert call == Message(
         "assistant", "", "hm", (ToolCall("toolu_1", "weather", '{"city": "Oslo"}'),)
     )
-    assert result == Message("tool", "7 in Oslo")
+    assert result == Message("tool", "7 in Oslo", answers="toolu_1")
 
 
 REFUSALS = [

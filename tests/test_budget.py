@@ -163,3 +163,21 @@ async def test_nobody_can_tell_that_the_worker_of_thoughts_was_killed(pool):
     await kill_when(pool, 100)
     assert await asyncio.gather(*running) == undisturbed
     assert pool.status().restarts == 2
+
+
+@pytest.mark.parametrize(("piece", "after"), [(b"a", 0), ("é".encode()[:1], 1), (b"\xff", 0)])
+def test_the_last_words_wait_for_the_end_of_a_character(piece, after):
+    seq = make_sequence(1, PROMPT, 90, budget=Budget(TAGS, 1, True))
+    seq.say(1, piece)
+    assert (seq.forced == ()) == bool(after)
+    seq.say(2, "é".encode()[1:])
+    assert seq.forced == TAGS.last_words
+
+
+def test_the_last_words_do_not_wait_for_ever():
+    seq = make_sequence(1, PROMPT, 90, budget=Budget(TAGS, 1, True))
+    said = 0
+    while not seq.forced:
+        seq.say(1, "é".encode()[:1])
+        said += 1
+    assert 4 < said < 12

@@ -1,11 +1,13 @@
 """From a constraint to masks, over the bundled vocabulary."""
 
 import json
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 
+from inference import grammar
 from inference.grammar import Grammars, Guide, Vocabulary
 from inference.types import BadRequest, Constraint, Tool
 
@@ -204,6 +206,15 @@ def test_only_the_parameters_of_a_tool_that_is_not_strict_are_loosened(writes, g
     assert refusal.value.field == "tools"
     with pytest.raises(BadRequest, match="no such tool"):
         guided(asked("calls", "fly"), MOVE)
+
+
+def test_tools_that_take_too_long_are_loosened_untried(writes, guided, monkeypatch):
+    monkeypatch.setattr(grammar, "_SECONDS", -1)
+    odd = Tool("stop", "", {"type": "object", "not": {"required": ["x"]}})
+    anything = MOVED.replace('"x": 1', '"x": "1"')
+    assert writes(anything, asked("calls"), replace(MOVE, strict=False), odd)
+    with pytest.raises(BadRequest, match=r"^tools \(move\) .*take too long"):
+        guided(asked("calls"), MOVE, odd)
 
 
 def nested(depth: int):

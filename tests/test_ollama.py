@@ -92,7 +92,7 @@ def test_a_body_with_everything_becomes_the_request_it_means():
                 "hm",
                 (ToolCall("", "weather", '{"city": "Århus"}'), ToolCall("b", "weather", "{}")),
             ),
-            Message("tool", "12 degrees"),
+            Message("tool", "12 degrees", name="weather"),
         ),
         tools=(Tool("weather", "", SCHEMA),),
         thinking=True,

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from inference.parser import Call, Piece, Reasoning, StreamParser, Text
 
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Oslo"}}\n</tool_call>'
+ODD = '{"city": "a \\" </tool_call> b"}'
 WEATHER = Call("weather", '{"city": "Oslo"}')
 
 SAMPLES: list[tuple[str, list[Piece]]] = [
@@ -20,6 +21,7 @@ SAMPLES: list[tuple[str, list[Piece]]] = [
     ("The <think> tag", [Text("The <think> tag")]),
     ("<think>a</think>b <think> c", [Reasoning("a"), Text("b <think> c")]),
     (CALL, [WEATHER]),
+    (CALL.replace("Oslo", 'a \\" </tool_call> b'), [Call("weather", ODD)]),
     (f"Let me see.\n{CALL}\n{CALL}", [Text("Let me see."), WEATHER, WEATHER]),
     (f"<think>\nlook\n</think>\n\n{CALL}", [Reasoning("look"), WEATHER]),
     ("<tool_call>\nnot json\n</tool_call>", [Text("<tool_call>\nnot json\n</tool_call>")]),
@@ -136,8 +138,22 @@ def test_text_flows_before_the_answer_is_complete():
     ],
 )
 def test_an_answer_goes_on_from_where_it_was_begun(begun, rest, expected):
-    parser = StreamParser(thinking=False, tools=True, begun=begun)
+    thinking = begun.startswith("<think>") and "</think>" not in begun
+    parser = StreamParser(thinking=thinking, tools=True, begun=begun)
     assert parser.feed(rest) + parser.finish() == expected
+
+
+def test_thoughts_that_were_begun_and_closed_for_want_of_a_budget_are_over():
+    parser = StreamParser(thinking=False, tools=True, begun="<think>\nhm")
+    assert parser.feed("Yes") + parser.finish() == [Text("Yes")]
+
+
+@pytest.mark.parametrize(
+    "value", ["NaN", "Infinity", "-Infinity", "1e999", '"\\ud800"', "[" * 9999]
+)
+def test_a_call_of_what_json_cannot_say_stays_text(value):
+    text = f'<tool_call>{{"name": "f", "arguments": {{"x": {value}}}}}</tool_call>'
+    assert parse([text]) == [Text(text)]
 
 
 def test_without_tools_a_call_that_was_begun_is_text():

@@ -204,9 +204,10 @@ def messages_of(turn: Turn) -> list[Message]:
                 thoughts.append(text)
             case ToolUseBlock(id=id, name=name, input=arguments):
                 calls.append(ToolCall(id, name, json.dumps(arguments, ensure_ascii=False)))
-            case ToolResultBlock(content=text, is_error=failed):
+            case ToolResultBlock(tool_use_id=id, content=text, is_error=failed):
                 flush()
-                messages.append(Message("tool", f"Error: {text}" if failed else text))
+                said = f"Error: {text}" if failed else text
+                messages.append(Message("tool", said, answers=id))
     flush()
     return messages or [Message(turn.role, "")]
 

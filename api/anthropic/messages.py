@@ -76,7 +76,7 @@ class PromptBody(WireModel):
             "tools": () if self.tool_choice.type == "none" else tuple(map(tool_of, self.tools)),
             "thinking": self.thinking.type != "disabled",
             "thinking_budget": self.thinking.budget_tokens,
-            "continued": self.messages[-1].role == "assistant",
+            "continued": said[-1].role == "assistant" and not said[-1].tool_calls,
         }
 
 
@@ -98,7 +98,8 @@ class MessagesBody(PromptBody):
             return
         for field, form in forms.items():
             if form:
-                yield Constraint("schema", field, form.source)
+                several = not self.tool_choice.disable_parallel_tool_use
+                yield Constraint("schema", field, form.source, several=several)
 
 
 class TokenCount(msgspec.Struct):

@@ -84,13 +84,16 @@ class SentMessage(WireModel):
     thinking: Text | None = None
     images: Images = None
     tool_calls: list[SentCall] | None = Field(None, max_length=128)
+    tool_call_id: Word | None = None
+    tool_name: Word | None = None
 
     def meant(self) -> Message:
         calls = tuple(
             ToolCall(call.id or "", call.function.name, _json(call.function.arguments))
             for call in self.tool_calls or ()
         )
-        return Message(self.role, self.content, self.thinking or "", calls)
+        thoughts, answers, name = self.thinking or "", self.tool_call_id or "", self.tool_name or ""
+        return Message(self.role, self.content, thoughts, calls, answers, name)
 
 
 class OfferedFunction(WireModel):

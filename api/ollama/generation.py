@@ -75,6 +75,11 @@ class ChatAsked(GenerateBase):
     messages: list[SentMessage] = Field([], max_length=2048)
     tools: list[OfferedTool] = Field([], max_length=128)
 
+    def begins(self) -> bool:
+        """Whether the last message is the beginning of the answer."""
+        last = self.messages[-1]
+        return last.role == "assistant" and not (last.tool_calls or self.format)
+
 
 class GenerateAsked(GenerateBase):
     prompt: Text = ""
@@ -92,6 +97,7 @@ def understand_chat(now: PoolStatus, raw: dict[str, Any], _: str) -> Call | Resp
     request = GenerationRequest(
         messages=tuple(message.meant() for message in body.messages),
         tools=tuple(tool.meant() for tool in body.tools),
+        continued=body.begins(),
         **body.shared(model),
     )
     return Call((request,), Encoder(body.model or model, ChatLine), body.stream)
