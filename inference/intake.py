@@ -49,18 +49,8 @@ class Intake:
         if thinking and submit.thinking_budget == 0:  # its template opens the block in any case
             tokens += self._llama.tokenize(f"\n{_CLOSE}\n\n", special=True)
             thinking = False
-        if not tokens:
-            raise BadRequest("the prompt is empty", "prompt")
-        if bad := next((t for t, _ in submit.sampling.logit_bias if not self._known(t)), None):
-            raise BadRequest(f"token {bad} is not in the vocabulary", "logit_bias")
+        self._check(submit, len(tokens))
         context = self._llama.info.context
-        if len(tokens) >= context:
-            raise ContextTooLong(
-                # Agents go by these words: the first are Anthropic's, the second OpenAI's.
-                f"prompt is too long: {len(tokens)} tokens > {context - 1} maximum. "
-                f"This model's maximum context length is {context} tokens, answer included.",
-                "messages" if isinstance(submit.prompt, Chat) else "prompt",
-            )
         limit = min(context, len(tokens) + (submit.max_tokens or context))
         guides = self._guides(submit, thinking, len(tokens))
         sequences = [
@@ -85,6 +75,21 @@ class Intake:
             for index in range(submit.n)
         ]
         return self._resumed(sequences, submit.said), thinking
+
+    def _check(self, submit: Submit, length: int) -> None:
+        """Whether a prompt of so many tokens can be answered as asked."""
+        if not length:
+            raise BadRequest("the prompt is empty", "prompt")
+        if bad := next((t for t, _ in submit.sampling.logit_bias if not self._known(t)), None):
+            raise BadRequest(f"token {bad} is not in the vocabulary", "logit_bias")
+        context = self._llama.info.context
+        if length >= context:
+            raise ContextTooLong(
+                # Agents go by these words: the first are Anthropic's, the second OpenAI's.
+                f"prompt is too long: {length} tokens > {context - 1} maximum. "
+                f"This model's maximum context length is {context} tokens, answer included.",
+                "messages" if isinstance(submit.prompt, Chat) else "prompt",
+            )
 
     def counted(self, count: Count) -> Counted:
         """What is to be told of a prompt, however long it is. Raises BadRequest."""
