@@ -222,7 +222,8 @@ def test_a_server_with_keys_answers_who_has_one_under_the_names_it_was_given(tmp
     config = tmp_path / "models.yaml"
     config.write_text(
         "server: {keys: keys.json, port: 0, allowed_hosts: [chat.example]}\n"
-        "models: {qwen3-demo: {bundled: qwen3-demo, aliases: [default]}}\n"
+        "models: {qwen3-demo: {bundled: qwen3-demo, aliases: [default], thinking: false}}\n"
+        "defaults: {sampling: {plain: {temperature: 0}}}\n"
     )
     secret = keys.add(tmp_path / "keys.json", "alice")
     size = "--slots", "1", "--context", "512"
