@@ -19,8 +19,9 @@ from inference import (
     ToolCall,
     WorkerLost,
 )
+from tests.bodies import HI
 from tests.fake_pool import FakePool, end, serving
-from tests.test_ollama import EVERYTHING, HI, WEATHER
+from tests.test_ollama import EVERYTHING, WEATHER
 
 CHAT = "/api/chat"
 
