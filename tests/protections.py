@@ -45,7 +45,7 @@ PROTECTIONS = (
         "two keys are none",
         GUARD,
         'return shown.pop() if len(shown) == 1 else b""',
-        "return shown.pop()",
+        "return max(shown)",
         "tests/test_api_access.py",
     ),
     Bug(
