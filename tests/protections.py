@@ -189,6 +189,13 @@ PROTECTIONS = (
         "tests/test_grammar.py",
     ),
     Bug(
+        "grammars have a bound together",
+        GRAMMAR,
+        "        self._guides.update(guides)\n",
+        "",
+        "tests/test_grammar.py",
+    ),
+    Bug(
         "a schema may take little time",
         "inference/schema_bounds.py",
         "        if multiple > MULTIPLE:\n",
