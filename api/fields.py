@@ -34,7 +34,7 @@ def text_of(part: Any) -> str:
 def joined(content: Any) -> Any:
     """Content as one text; parts of it are lines."""
     if not isinstance(content, list):
-        return "" if content is None else content
+        return content
     return "\n".join(map(text_of, content))
 
 
@@ -53,7 +53,6 @@ Content = Annotated[
         {
             "anyOf": [
                 STRING,
-                {"type": "null"},
                 {"type": "array", "items": {"anyOf": [STRING, _PART]}, "maxItems": MAX_BODY},
             ]
         }

@@ -70,7 +70,7 @@ WRONG = [
     (CHAT, "model", "m" * 257),
     (CHAT, "stream", "yes"),
     (CHAT, "stream_options", True),
-    (CHAT, "stream_options.include_usage", {"include_usage": 1}),
+    (CHAT, "stream_options.include_usage", {"include_usage": 2}),
     (CHAT, "max_tokens", 0),
     (CHAT, "stop", 5),
     (CHAT, "stop.0", [5]),

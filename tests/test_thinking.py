@@ -84,9 +84,9 @@ def test_switches_may_be_spelled_out(field, spelled):
     ("field", "value"),
     [
         ("think", "perhaps"),
-        ("think", 1),
+        ("think", 2),
         ("reasoning", "high"),
-        ("reasoning.enabled", {"enabled": 1}),
+        ("reasoning.enabled", {"enabled": 2}),
         ("reasoning.exclude", {"exclude": True}),
         ("reasoning.max_tokens", {"max_tokens": -2}),
         ("thinking_budget", -2),

@@ -16,12 +16,6 @@ def _no_images(images: Any) -> None:
         raise ValueError("Images are not supported")
 
 
-def _said(options: Any) -> Any:
-    if not isinstance(options, dict):
-        return options
-    return {name: value for name, value in options.items() if value is not None}
-
-
 Images = Annotated[
     None,
     BeforeValidator(_no_images),
@@ -95,6 +89,3 @@ class Options(FullSampling):
         """The fields of a `GenerationRequest`; limits under 1 are none."""
         limit = self.num_predict if self.num_predict and self.num_predict > 0 else None
         return {"sampling": self.sampling(), "max_tokens": limit, "stop": self.stop}
-
-
-SentOptions = Annotated[Options, BeforeValidator(_said)]

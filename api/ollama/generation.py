@@ -23,7 +23,6 @@ from api.ollama.fields import (
     OfferedTool,
     Options,
     SentMessage,
-    SentOptions,
     Think,
 )
 from api.ollama.models import known
@@ -60,7 +59,7 @@ class GenerateBase(WireModel):
 
     model: Word | None = None
     stream: bool = True
-    options: SentOptions = Options()
+    options: Options = Options()
     think: Think = None
     format: Format = ()
 

@@ -44,11 +44,11 @@ REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
 MAX_CALLS: Final = 128
 ONE_BEGINNING: Final[dict[str, Any]] = {
     "if": {
-        "properties": {"continue_final_message": {"enum": [True, "true"]}},
+        "properties": {"continue_final_message": {"enum": [True, "true", 1]}},
         "required": ["continue_final_message"],
     },
-    "then": {"properties": {"add_generation_prompt": {"enum": [False, "false", None]}}},
-    "else": {"properties": {"add_generation_prompt": {"enum": [True, "true", None]}}},
+    "then": {"properties": {"add_generation_prompt": {"enum": [False, "false", 0, None]}}},
+    "else": {"properties": {"add_generation_prompt": {"enum": [True, "true", 1, None]}}},
 }
 
 router = APIRouter()

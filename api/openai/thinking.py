@@ -10,8 +10,7 @@ from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from api.body import INT32, WireModel, Word
-from api.openai.common import SPELLED
+from api.body import INT32, SPELLED, WireModel, Word, flag
 from api.openai.fields import TemplateKwargs
 
 # Words for how much to think, and the tokens that each allows; -1 is without a bound.
@@ -26,9 +25,10 @@ _EFFORTS: Final[Mapping[str, int]] = {
 
 
 def _among(values: list[Any]) -> BeforeValidator:
-    """Just these values: pydantic's `Literal` takes 1 for `True`."""
+    """Just these values: pydantic's `Literal` takes 1.0 for `True`."""
 
     def check(said: Any) -> Any:
+        said = flag(said)
         if not any(type(said) is type(value) and said == value for value in values):
             raise ValueError(f"Input should be one of {', '.join(map(json.dumps, values))}")
         return said
@@ -37,8 +37,8 @@ def _among(values: list[Any]) -> BeforeValidator:
 
 
 _LEVELS: Final = [True, False, "none", "low", "medium", "high"]
-Level = Annotated[Any, _among(_LEVELS), WithJsonSchema({"enum": _LEVELS})]
-Never = Annotated[bool, _among([False]), WithJsonSchema({"enum": [False]})]
+Level = Annotated[Any, _among(_LEVELS), WithJsonSchema({"enum": _LEVELS + SPELLED["enum"]})]
+Never = Annotated[Any, _among([False]), WithJsonSchema({"enum": [False, "false", 0]})]
 Budget = Annotated[int, Field(ge=-1, le=INT32)]
 Said = TypeVar("Said")
 
@@ -70,7 +70,7 @@ class ThinkingBody(WireModel):
         think = self.think if isinstance(self.think, bool) else None
         said = _first((on, self.enable_thinking, think, self.reasoning.enabled))
         if said is not None:
-            return bool(SPELLED[said.lower()] if isinstance(said, str) else said)
+            return bool(flag(said))
         effort = self._effort()
         return None if effort is None else effort not in _OFF
 
