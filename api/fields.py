@@ -3,6 +3,7 @@
 The shape around them, and what only one vendor has, is said in that vendor's package.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Final
 
@@ -13,6 +14,14 @@ from inference import Sampling
 
 STRING: Final = {"type": "string", "maxLength": MAX_BODY}
 TOOL_NAME: Final = "^[a-zA-Z0-9_.-]{1,128}$"
+# Words for how much to think, and the tokens that each allows; None is without a bound.
+EFFORTS: Final[Mapping[str, int | None]] = {
+    "low": 1024,
+    "medium": 8192,
+    "high": None,
+    "xhigh": None,
+    "max": None,
+}
 _TEXT_PARTS: Final = ("text", "input_text", "output_text")
 _PART: Final = {
     "type": "object",

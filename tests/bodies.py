@@ -4,6 +4,8 @@ that are wrong."""
 HI = [{"role": "user", "content": "Hi"}]
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 
+F = {"type": "function", "function": {"name": "f"}}
+ALLOWS = {"mode": "auto", "tools": [F]}
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 MESSAGES, OLLAMA_CHAT, OLLAMA_GENERATE = "/v1/messages", "/api/chat", "/api/generate"
 BODIES = {
@@ -28,8 +30,15 @@ WRONG = [
     (CHAT, "tools", {}),
     (CHAT, "tools.0.type", [{"type": "web_search", "function": {"name": "f"}}]),
     (CHAT, "tools.0.function.name", [{"function": {"name": "two words"}}]),
-    (CHAT, "tool_choice", "any"),
+    (CHAT, "tool_choice", "some"),
     (CHAT, "tool_choice", {"type": "function"}),
+    (CHAT, "tool_choice", {"type": "allowed_tools"}),
+    (CHAT, "tool_choice", {"type": "allowed_tools", "allowed_tools": {"mode": "auto"}}),
+    (CHAT, "tool_choice", {"type": "allowed_tools", "allowed_tools": {"tools": [F]}}),
+    *(
+        (CHAT, "tool_choice", {"type": "allowed_tools", "allowed_tools": ALLOWS | wrong})
+        for wrong in ({"mode": "any"}, {"tools": []}, {"tools": ["f"]}, {"tools": [F] * 129})
+    ),
     (CHAT, "parallel_tool_calls", "both"),
     (CHAT, "response_format.type", {"type": "yaml"}),
     (CHAT, "response_format", {"type": "json_schema"}),

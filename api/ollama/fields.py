@@ -84,6 +84,7 @@ class OfferedTool(WireModel):
 class Options(FullSampling):
     num_predict: Annotated[int, Field(ge=-2, le=INT32)] | None = None
     stop: Stops = ()
+    temperature: Annotated[float, Field(ge=0, le=100)] | None = None  # no bound in Ollama
 
     def meant(self) -> dict[str, Any]:
         """The fields of a `GenerationRequest`; limits under 1 are none."""

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from api.body import Text, WireModel, Word, read
 from api.document import JSON, Operation, body_schema
+from api.fields import EFFORTS
 from api.ollama.encoder import ChatLine, Encoder, GenerateLine, loaded
 from api.ollama.errors import LINES
 from api.ollama.fields import (
@@ -65,9 +66,14 @@ class GenerateBase(WireModel):
 
     def shared(self, model: str) -> dict[str, Any]:
         """The fields of a `GenerationRequest` that both endpoints say alike."""
-        thinking = None if self.think is None else bool(self.think)
-        said = {"id": uuid4().hex, "model": model, "thinking": thinking, "constraints": self.format}
-        return said | self.options.meant()
+        return {
+            "id": uuid4().hex,
+            "model": model,
+            "thinking": None if self.think is None else bool(self.think),
+            "thinking_budget": EFFORTS.get(self.think) if isinstance(self.think, str) else None,
+            "constraints": self.format,
+            **self.options.meant(),
+        }
 
 
 class ChatAsked(GenerateBase):

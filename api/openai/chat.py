@@ -21,7 +21,7 @@ from api.openai.common import (
     schema,
     unlimited,
 )
-from api.openai.constraints import Calling, ToolChoice
+from api.openai.constraints import MAX_TOOLS, Calling, ToolChoice
 from api.openai.encoder import Choice, ChunkChoice, Encoder
 from api.openai.fields import Arguments, Role
 from api.openai.replies import Head, Reply
@@ -114,10 +114,10 @@ class ToolBody(WireModel):
 class ChatBody(GenerationBody, ThinkingBody):
     messages: list[MessageBody] = Field(min_length=1, max_length=2048)
     max_completion_tokens: Limit | None = None
-    tools: list[ToolBody] = Field([], max_length=128)
+    tools: list[ToolBody] = Field([], max_length=MAX_TOOLS)
     tool_choice: ToolChoice = Calling()
     parallel_tool_calls: bool = True
-    functions: list[FunctionBody] = Field([], max_length=128)
+    functions: list[FunctionBody] = Field([], max_length=MAX_TOOLS)
     function_call: Literal["auto", "none"] = "auto"
     continue_final_message: bool = False
     add_generation_prompt: bool | None = None
@@ -128,7 +128,8 @@ class ChatBody(GenerationBody, ThinkingBody):
         if "none" in (self.tool_choice.mode, self.function_call):
             return ()
         functions = [tool.function for tool in self.tools] or self.functions
-        return tuple(function.tool() for function in functions)
+        allowed = self.tool_choice.allowed
+        return tuple(f.tool() for f in functions if allowed is None or f.name in allowed)
 
     @model_validator(mode="after")
     def _one_beginning(self) -> Self:
@@ -158,7 +159,6 @@ def understand(raw: dict[str, Any], served: str) -> Call:
 
 def to_request(body: ChatBody, id: str) -> GenerationRequest:
     limit = body.max_completion_tokens or body.max_tokens
-    kwargs = {k: v for k, v in body.chat_template_kwargs.items() if k != "enable_thinking"}
     return GenerationRequest(
         id=id,
         messages=tuple(_message(message) for message in body.messages),
@@ -166,7 +166,7 @@ def to_request(body: ChatBody, id: str) -> GenerationRequest:
         continued=body.continue_final_message,
         thinking=body.wants_thoughts(),
         thinking_budget=body.most_thoughts(),
-        template_kwargs=kwargs,
+        template_kwargs=body.chat_template_kwargs,
         max_tokens=unlimited(limit),
         **body.shared(),
     )

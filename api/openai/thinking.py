@@ -5,23 +5,16 @@ does in the end is decided where the model is known, in `inference/thoughts.py`.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from api.body import INT32, SPELLED, WireModel, Word, flag
+from api.fields import EFFORTS
 from api.openai.fields import TemplateKwargs
 
-# Words for how much to think, and the tokens that each allows; -1 is without a bound.
-_OFF: Final = ("none", "minimal")
-_EFFORTS: Final[Mapping[str, int]] = {
-    "low": 1024,
-    "medium": 8192,
-    "high": -1,
-    "xhigh": -1,
-    "max": -1,
-}
+_OFF: Final = ("none", "minimal")  # efforts that are none
 
 
 def _among(values: list[Any]) -> BeforeValidator:
@@ -84,7 +77,7 @@ class ThinkingBody(WireModel):
                 self.reasoning_budget,
                 self.chat_template_kwargs.get("thinking_budget"),
                 self.reasoning.max_tokens,
-                _EFFORTS.get(self._effort() or ""),
+                EFFORTS.get(self._effort() or ""),
             )
         )
         return None if budget == -1 else budget
@@ -92,7 +85,7 @@ class ThinkingBody(WireModel):
     def _effort(self) -> str | None:
         think = self.think if isinstance(self.think, str) else None
         said = _first((think, self.reasoning.effort, self.reasoning_effort))
-        return said if said in _OFF or said in _EFFORTS else None
+        return said if said in _OFF or said in EFFORTS else None
 
 
 def _first(said: Iterable[Said | None]) -> Said | None:
