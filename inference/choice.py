@@ -33,6 +33,7 @@ class Choice:
                 thinking=accepted.thinking,
                 tools=bool(request.tools),
                 begun=request.messages[-1].content if request.continued else "",
+                either=any(asked.kind != "calls" for asked in request.constraints),
             )
             if request.messages
             else None

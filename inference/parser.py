@@ -7,6 +7,7 @@ call that is not valid JSON stays what it is: text. Knows neither models nor HTT
 
 import json
 import re
+import sys
 from dataclasses import dataclass
 
 from inference.holdback import Holdback
@@ -41,14 +42,19 @@ class StreamParser:
     """`feed` text as it comes, `finish` at the end; both give the pieces that are certain.
 
     `thinking` says that the prompt already opened the think block, `tools` that a tool call may
-    come, `begun` what the answer goes on from. White space around think blocks and tool calls
-    belongs to neither side.
+    come, `begun` what the answer goes on from; `either` that after text no call may follow, so that
+    what looks like one is text. White space around think blocks and tool calls belongs to neither
+    side.
     """
 
-    def __init__(self, *, thinking: bool, tools: bool, begun: str = "") -> None:
+    def __init__(
+        self, *, thinking: bool, tools: bool, begun: str = "", either: bool = False
+    ) -> None:
         self._text_markers = (_THINK, _CALL) if tools else (_THINK,)
         self._channel: type[Text | Reasoning | Call] = Text
         self._holdback = Holdback(self._text_markers)
+        self._either = either
+        self._answered = False  # there is text, and no call may follow
         self._said = False  # a think block can only come before anything else
         self._strip = False  # drop white space until there is text
         self._blank = ""  # white space that counts only if text follows
@@ -91,11 +97,16 @@ class StreamParser:
         if not body:
             return []
         self._said, self._strip = True, False
-        return [Reasoning(body) if self._channel is Reasoning else Text(body)]
+        if self._channel is Reasoning:
+            return [Reasoning(body)]
+        self._answered = self._either
+        return [Text(body)]
 
     def _cross(self, marker: str) -> list[Piece]:
         match marker:
             case "<think>" if self._said:
+                return self._emit(marker)
+            case "<tool_call>" if self._answered:
                 return self._emit(marker)
             case "<think>":
                 self._switch(Reasoning, (_END_THINK,))
@@ -148,7 +159,7 @@ class StreamParser:
 def _parse(text: str) -> Call | None:
     """A Hermes tool call: `{"name": ..., "arguments": {...}}`, of what JSON can say."""
     try:
-        match json.loads(text):
+        match json.loads(text, parse_float=_finite):
             case {"name": str(name), "arguments": dict(arguments)} if name:
                 said = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
                 said.encode()  # half a surrogate pair is no text
@@ -156,6 +167,11 @@ def _parse(text: str) -> Call | None:
     except (ValueError, RecursionError):
         pass
     return None
+
+
+def _finite(number: str) -> float:
+    """JSON's numbers have no end, and those of its readers do."""
+    return max(-sys.float_info.max, min(float(number), sys.float_info.max))
 
 
 def _in_a_string(text: str) -> bool:
