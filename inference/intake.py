@@ -13,9 +13,10 @@ from typing import Final
 from inference.budget import Budget, Tags
 from inference.grammar import Grammars, Guide, Opening, Vocabulary
 from inference.llama import Llama
+from inference.preamble import Preamble
 from inference.renderer import Renderer, Source
 from inference.sequence import SamplingParams, Sequence, TextOut
-from inference.types import BadRequest, ContextTooLong, Tool
+from inference.types import BadRequest, ContextTooLong
 from inference.wire import Chat, Count, Counted, Said, Submit, Text, Tokens
 
 _LONGEST_TEXT: Final = 8 << 20  # bytes that tokens may spell: they have to fit a frame
@@ -52,7 +53,8 @@ class Intake:
         self._check(submit, len(tokens))
         context = self._llama.info.context
         limit = min(context, len(tokens) + (submit.max_tokens or context))
-        guides = self._guides(submit, thinking, len(tokens))
+        opening = _opening(submit.prompt, thinking)
+        guides = self._guides(submit, opening, len(tokens))
         sequences = [
             Sequence(
                 id=submit.id,
@@ -63,7 +65,7 @@ class Intake:
                 min_tokens=submit.min_tokens,
                 ignore_eos=submit.ignore_eos,
                 guide=guides[index],
-                text=TextOut(submit.stop),
+                text=_text(submit.stop, opening),
                 budget=self._budget(submit, thinking),
                 arrived=arrived,
                 priority=submit.priority,
@@ -116,16 +118,11 @@ class Intake:
         tokenize = partial(llama.tokenize, special=False)
         return Grammars(Vocabulary(llama.pieces, llama.end_tokens, tokenize))
 
-    def _guides(self, submit: Submit, thinking: bool, start: int) -> list[Guide] | list[None]:
+    def _guides(self, submit: Submit, opening: Opening, start: int) -> list[Guide] | list[None]:
         """What keeps each choice to what it has to be."""
         if submit.constraint is None:
             return [None] * submit.n
-        tools: tuple[Tool, ...] = ()
-        opening: Opening = "inside" if thinking else "no"
-        if isinstance(submit.prompt, Chat):
-            tools = submit.prompt.tools
-            if not thinking and submit.prompt.kwargs.get("enable_thinking"):
-                opening = "perhaps"
+        tools = submit.prompt.tools if isinstance(submit.prompt, Chat) else ()
         return self._grammars.guides(submit.constraint, tools, opening, start, submit.n)
 
     def _resumed(self, sequences: list[Sequence], said: tuple[Said, ...]) -> list[Sequence]:
@@ -164,6 +161,21 @@ class Intake:
 
     def _known(self, token: int) -> bool:
         return 0 <= token < self._llama.n_vocab
+
+
+def _opening(prompt: Chat | Text | Tokens, thinking: bool) -> Opening:
+    if thinking:
+        return "inside"
+    match prompt:
+        case Chat(kwargs={"enable_thinking": True}, continued=False):
+            return "perhaps"
+    return "no"
+
+
+def _text(stop: tuple[str, ...], opening: Opening) -> TextOut:
+    """Thoughts need not be told from the rest where there is nothing to look for."""
+    plain = opening == "no" or not stop
+    return TextOut(stop, None if plain else Preamble(inside=opening == "inside"))
 
 
 def _tags(llama: Llama) -> Tags | None:

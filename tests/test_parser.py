@@ -1,6 +1,5 @@
 """The stream parser: channels do not depend on how the text was cut."""
 
-import json
 import sys
 from itertools import accumulate, cycle, pairwise, takewhile
 
