@@ -36,7 +36,7 @@ def create_app(pool: Pool, reach: Reach | None = None, keys: KeyFile | None = No
             app.state.archive.close()
             await pool.close()
 
-    app = FastAPI(lifespan=lifespan, openapi_url=None)
+    app = FastAPI(lifespan=lifespan, openapi_url=None, redirect_slashes=False)
     app.state.pool = pool
     app.state.metrics = metrics.Metrics(pool)
     app.state.archive = Archive()
