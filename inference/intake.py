@@ -6,20 +6,25 @@ next token. Knows no scheduling and no sampling.
 
 import math
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Final
 
 from inference.budget import Budget, Tags
-from inference.grammar import Grammars, Guide, Opening, Vocabulary
+from inference.grammar import Grammars
+from inference.guide import Opening
 from inference.llama import Llama
 from inference.preamble import Preamble
 from inference.renderer import Renderer, Source
-from inference.sequence import SamplingParams, Sequence, TextOut
+from inference.sequence import Guide, SamplingParams, Sequence, TextOut
 from inference.types import BadRequest, ContextTooLong
+from inference.vocabulary import Vocabulary
 from inference.wire import Chat, Count, Counted, Said, Submit, Text, Tokens
 
 _LONGEST_TEXT: Final = 8 << 20  # bytes that tokens may spell: they have to fit a frame
+
+Guides = Iterable[Guide | None]
 
 _OPEN, _CLOSE = "<think>", "</think>"
 # Said in the model's name when its budget is spent, so that the answer follows from its thoughts.
@@ -54,7 +59,7 @@ class Intake:
         context = self._llama.info.context
         limit = min(context, len(tokens) + (submit.max_tokens or context))
         opening = _opening(submit.prompt, thinking)
-        guides = self._guides(submit, opening, len(tokens))
+        guides = [*self._guides(submit, opening, len(tokens))]
         sequences = [
             Sequence(
                 id=submit.id,
@@ -118,12 +123,15 @@ class Intake:
         tokenize = partial(llama.tokenize, special=False)
         return Grammars(Vocabulary(llama.pieces, llama.end_tokens, tokenize))
 
-    def _guides(self, submit: Submit, opening: Opening, start: int) -> list[Guide] | list[None]:
-        """What keeps each choice to what it has to be."""
-        if submit.constraint is None:
-            return [None] * submit.n
-        tools = submit.prompt.tools if isinstance(submit.prompt, Chat) else ()
-        return self._grammars.guides(submit.constraint, tools, opening, start, submit.n)
+    def _guides(self, submit: Submit, opening: Opening, start: int) -> Guides:
+        """What keeps each choice to what it has to be, or the calls in it to the tools."""
+        asked, n, chat = submit.constraint, submit.n, submit.prompt
+        tools = chat.tools if isinstance(chat, Chat) else ()
+        if asked:
+            return self._grammars.guides(asked, tools, opening, start, n)
+        if isinstance(chat, Chat) and tools and not chat.continued:
+            return self._grammars.call_guides(tools, opening, start, n)
+        return [None] * n
 
     def _resumed(self, sequences: list[Sequence], said: tuple[Said, ...]) -> list[Sequence]:
         """Those that have not ended, after what each of them has `said`."""
