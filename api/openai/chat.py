@@ -6,10 +6,10 @@ Pure but for its route. Fields follow OpenAI's API reference, and what others ha
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from fastapi import APIRouter, Request, Response
-from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from api.body import Text, WireModel, Word
 from api.openai.common import (
@@ -24,6 +24,7 @@ from api.openai.common import (
 from api.openai.constraints import Calling, ToolChoice
 from api.openai.encoder import Choice, ChunkChoice, Encoder, Reply
 from api.openai.fields import Arguments, Content, Role
+from api.openai.functions import FunctionBody, ToolBody
 from api.openai.thinking import ThinkingBody
 from api.streaming import Call, answer
 from inference import (
@@ -79,37 +80,6 @@ class MessageBody(WireModel):
     name: Word | None = None
 
 
-class FunctionBody(WireModel):
-    """`_written` is the object that it was read from: prompts show it in its own order."""
-
-    _written: dict[str, Any] = PrivateAttr(default_factory=dict)
-    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
-    description: Text | None = None
-    parameters: dict[str, Any] | None = None
-    strict: bool | None = None
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _keep(cls, written: Any, read: ModelWrapValidatorHandler[Self]) -> Self:
-        body = read(written)
-        body._written = written
-        return body
-
-    def tool(self) -> Tool:
-        return Tool(
-            self.name,
-            self.description or "",
-            self.parameters or {},
-            strict=bool(self.strict),
-            written=self._written,
-        )
-
-
-class ToolBody(WireModel):
-    type: Literal["function"] = "function"
-    function: FunctionBody
-
-
 class ChatBody(GenerationBody, ThinkingBody):
     messages: list[MessageBody] = Field(min_length=1, max_length=2048)
     max_completion_tokens: Limit | None = None
@@ -149,7 +119,7 @@ class ChatBody(GenerationBody, ThinkingBody):
 def understand(raw: dict[str, Any], served: str) -> Call:
     """Raises `BadRequest` naming the field that is wrong."""
     body = read(ChatBody, raw, REFUSED)
-    head = Head.new("chatcmpl", served)
+    head = Head.new("chatcmpl-", served)
     usage = bool(body.stream_options.include_usage)
     encoder = Encoder(head, body.n, usage, functions=bool(body.functions and not body.tools))
     return Call((to_request(body, head.id),), encoder, body.stream, body.resumable)

@@ -45,6 +45,8 @@ _BOOLEANS: Final = (
     "speculation",
     "resumable",
     "parallel_tool_calls",
+    "store",
+    "background",
 )
 _PRIORITY: Final[Mapping[str, int]] = {"priority": 1, "flex": -1}  # of OpenAI's service tiers
 SPELLED: Final[Mapping[str, bool]] = {"true": True, "false": False}
@@ -218,7 +220,7 @@ class Head:
 
     @classmethod
     def new(cls, prefix: str, model: str) -> "Head":
-        return cls(f"{prefix}-{uuid4().hex}", model, int(time()))
+        return cls(f"{prefix}{uuid4().hex}", model, int(time()))
 
 
 class PromptDetails(msgspec.Struct):
