@@ -23,12 +23,13 @@ class Problem:
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """`error` makes the JSON value of a refusal, which is of type `error_type`, and `broken` the
-    frames that end a stream with it. `ping` is what a stream carries while it is quiet."""
+    frames that end a stream with it. `ping` is what a stream carries while it is quiet, or makes it.
+    """
 
     error_type: type
     error: Callable[[Problem], Any]
     broken: Callable[[Problem], list[bytes]]
-    ping: bytes = b": ping\n\n"
+    ping: bytes | Callable[[], bytes] = b": ping\n\n"
     media: str = EVENTS
 
     @property

@@ -12,9 +12,9 @@ from fastapi import APIRouter, Request, Response
 from pydantic import ConfigDict, Field, model_validator
 
 from api.body import Text, WireModel, Word
+from api.fields import Content
 from api.openai.common import (
     GenerationBody,
-    Head,
     Limit,
     generation,
     read,
@@ -22,9 +22,10 @@ from api.openai.common import (
     unlimited,
 )
 from api.openai.constraints import Calling, ToolChoice
-from api.openai.encoder import Choice, ChunkChoice, Encoder, Reply
-from api.openai.fields import Arguments, Content, Role
+from api.openai.encoder import Choice, ChunkChoice, Encoder
+from api.openai.fields import Arguments, Role
 from api.openai.functions import FunctionBody, ToolBody
+from api.openai.replies import Head, Reply
 from api.openai.thinking import ThinkingBody
 from api.streaming import Call, answer
 from inference import (
@@ -127,7 +128,6 @@ def understand(raw: dict[str, Any], served: str) -> Call:
 
 def to_request(body: ChatBody, id: str) -> GenerationRequest:
     limit = body.max_completion_tokens or body.max_tokens
-    kwargs = {k: v for k, v in body.chat_template_kwargs.items() if k != "enable_thinking"}
     return GenerationRequest(
         id=id,
         messages=tuple(_message(message) for message in body.messages),
@@ -135,7 +135,7 @@ def to_request(body: ChatBody, id: str) -> GenerationRequest:
         continued=body.continue_final_message,
         thinking=body.wants_thoughts(),
         thinking_budget=body.most_thoughts(),
-        template_kwargs=kwargs,
+        template_kwargs=body.plain_kwargs(),
         max_tokens=unlimited(limit),
         **body.shared(),
     )

@@ -1,10 +1,11 @@
 """The functions that a client offers, as OpenAI's endpoints for conversations read them."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
+from pydantic import ModelWrapValidatorHandler, PrivateAttr, model_validator
 
 from api.body import Text, WireModel
+from api.fields import ToolName
 from inference import Tool
 
 
@@ -12,7 +13,7 @@ class FunctionBody(WireModel):
     """`_written` is the object that it was read from: prompts show it in its own order."""
 
     _written: dict[str, Any] = PrivateAttr(default_factory=dict)
-    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
+    name: ToolName
     description: Text | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None

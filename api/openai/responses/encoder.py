@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from api.dialect import Problem
-from api.openai.common import Head
+from api.openai.replies import Head
 from api.openai.responses import wire
 from api.openai.responses.wire import (
     ArgumentsDelta,

@@ -1,12 +1,13 @@
 """What a request for a response says of its tools, of its thoughts and of the form of its text."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from api.body import SchemaText, Text, WireModel, Word
+from api.body import MAX_BODY, Text, WireModel, Word, json_text
+from api.fields import ToolName
 from api.openai.constraints import Calling, calling_of
 from api.openai.functions import FunctionBody
 from api.openai.responses.items import flat_name
@@ -36,13 +37,15 @@ def _known(tool: Any) -> Any:
 class FunctionTool(FunctionBody):
     type: Literal["function"]
 
-    def said(self) -> dict[str, Any]:
-        """As it is shown to the model: like a function of a chat."""
-        return {key: value for key, value in self._written.items() if key != "type"}
+    def written(self) -> dict[str, Any]:
+        """As an answer repeats it."""
+        return {"parameters": None, "strict": None, **self._written}
 
     def tool_in(self, namespace: str) -> Tool:
+        """As the model is shown it: like a function of a chat."""
         name = flat_name(namespace, self.name)
-        return replace(self.tool(), name=name, written={**self.said(), "name": name})
+        shown = {key: value for key, value in self._written.items() if key != "type"}
+        return replace(self.tool(), name=name, written={**shown, "name": name})
 
 
 class LeftOut(WireModel):
@@ -60,8 +63,12 @@ class Namespace(WireModel):
     """Tools under a common name; the model sees them under both."""
 
     type: Literal["namespace"]
-    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
+    name: ToolName
     tools: list[Member] = Field([], max_length=MAX_TOOLS)
+
+    def written(self) -> dict[str, Any]:
+        """As an answer repeats it."""
+        return {"type": self.type, "name": self.name, "tools": written(self.tools)}
 
 
 ToolItem = Annotated[
@@ -71,7 +78,12 @@ ToolItem = Annotated[
 Tools = Annotated[list[ToolItem], Field(max_length=MAX_TOOLS)]
 
 
-def functions_of(tools: list[Any]) -> Iterator[tuple[str, FunctionTool]]:
+def written(tools: Iterable[FunctionTool | LeftOut | Namespace]) -> list[dict[str, Any]]:
+    """As an answer repeats tools, those that are left out aside."""
+    return [tool.written() for tool in tools if not isinstance(tool, LeftOut)]
+
+
+def functions_of(tools: Iterable[ToolItem]) -> Iterator[tuple[str, FunctionTool]]:
     """Those that the model is shown, each with its namespace."""
     for tool in tools:
         match tool:
@@ -140,6 +152,13 @@ class ReasoningChoice(ReasoningBody):
     summary: Literal["auto", "concise", "detailed"] | None = None
     generate_summary: Literal["auto", "concise", "detailed"] | None = None
 
+    @property
+    def summarized(self) -> str | None:
+        return self.summary or self.generate_summary
+
+
+Schema = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "maxProperties": MAX_BODY})]
+
 
 class TextFormat(WireModel):
     model_config = ConfigDict(
@@ -152,13 +171,17 @@ class TextFormat(WireModel):
     name: Word | None = None
     description: Text | None = None
     strict: bool | None = None
-    source: SchemaText | None = Field(None, alias="schema")
+    shape: Schema | None = Field(None, alias="schema")
 
     @model_validator(mode="after")
     def _has_a_schema(self) -> "TextFormat":
-        if self.type == "json_schema" and not self.source:
+        if self.type == "json_schema" and self.shape is None:
             raise ValueError("schema is missing")
         return self
+
+    def written(self) -> dict[str, Any]:
+        """As an answer repeats it."""
+        return self.model_dump(by_alias=True, exclude_unset=True) | {"type": self.type}
 
 
 class TextBody(WireModel):
@@ -170,8 +193,8 @@ class TextBody(WireModel):
         form, field = self.format, "text.format"
         if form and form.type == "json_object":
             yield Constraint("json", field)
-        if form and form.type == "json_schema" and form.source:
-            yield Constraint("schema", field, form.source)
+        if form and form.type == "json_schema":
+            yield Constraint("schema", field, json_text(form.shape))
 
 
 def _bounded(metadata: Any) -> Any:

@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field
 
 from api.body import MAX_BODY, Text, WireModel, Word
-from api.openai.fields import Arguments, Content
+from api.fields import Content, OrText
+from api.openai.fields import Arguments
 from api.openai.responses import wire
 from api.openai.responses.wire import InputItem, item_id
 from inference import Message, Role, ToolCall
@@ -88,9 +89,7 @@ class ResultItem(WireModel):
     output: Content
 
     def written(self, response: str, place: str) -> InputItem:
-        return wire.FunctionCallOutput(
-            item_id("fco", response, place), self.call_id, self.output
-        )
+        return wire.FunctionCallOutput(item_id("fco", response, place), self.call_id, self.output)
 
 
 class Reference(WireModel):
@@ -115,9 +114,7 @@ def _typed(item: Any) -> Any:
     return {**item, "type": kind}
 
 
-Item = Annotated[
-    Annotated[Said | Reference, Field(discriminator="type")], BeforeValidator(_typed)
-]
+Item = Annotated[Annotated[Said | Reference, Field(discriminator="type")], BeforeValidator(_typed)]
 
 
 def _items(said: Any) -> Any:
@@ -128,6 +125,7 @@ Input = Annotated[
     list[Item],
     Field(max_length=MAX_ITEMS),
     BeforeValidator(_items),
+    OrText(),
 ]
 
 
