@@ -23,7 +23,8 @@ class Problem:
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """`error` makes the JSON value of a refusal, which is of type `error_type`, and `broken` the
-    frames that end a stream with it. `ping` is what a stream carries while it is quiet, or makes it.
+    frames that end a stream with it. `ping` is what a stream carries while it is quiet, or what
+    makes it.
     """
 
     error_type: type

@@ -16,6 +16,7 @@ from pydantic import Field
 from api.body import Text, Word, validate
 from api.errors import UnknownPrevious, UnknownResponse
 from api.openai.common import GenerationBody, Limit, generation, read, schema, unlimited
+from api.openai.constraints import Calling
 from api.openai.errors import OPENAI
 from api.openai.replies import Head
 from api.openai.responses.encoder import Encoder, forget
@@ -60,17 +61,17 @@ async def create(http: Request) -> Response:
 class ResponsesBody(GenerationBody, ThinkingBody):
     """A prompt that does not fit is refused, whatever `truncation` says: nothing is cut."""
 
-    input: Input = []
+    input: Input = Field([])
     instructions: Text | None = None
     previous_response_id: Word | None = None
     max_output_tokens: Limit | None = None
-    tools: Tools = []
-    tool_choice: ToolChoice = Choosing()
+    tools: Tools = Field([])
+    tool_choice: ToolChoice = Choosing(Calling(), "auto")
     parallel_tool_calls: bool = True
     text: TextBody = TextBody()
     reasoning: ReasoningChoice = ReasoningChoice()
-    include: Include = []
-    metadata: Metadata = Field(default_factory=dict)
+    include: Include = Field([])
+    metadata: Metadata = Field({})
     store: bool = True
     truncation: Literal["auto", "disabled"] = "disabled"
 

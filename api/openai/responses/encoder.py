@@ -36,6 +36,7 @@ from api.openai.responses.wire import (
     Reasoning,
     ReasoningText,
     ResponseOut,
+    Status,
     SummaryText,
     TokensUsed,
     framed,
@@ -128,7 +129,7 @@ class Encoder:
         keep: Callable[[ResponseOut], None] = forget,
     ) -> None:
         self._head = head
-        self._echo = msgspec.structs.asdict(echo)
+        self._echo: dict[str, Any] = msgspec.structs.asdict(echo)
         self._thoughts = _SUMMARY if summary else _THOUGHTS
         self._namespaces = namespaces or {}
         self._keep = keep
@@ -240,10 +241,17 @@ class Encoder:
     def _id(self, prefix: str) -> str:
         return item_id(prefix, self._head.id, str(len(self._output)))
 
-    def _response(self, status: str, **how: Any) -> ResponseOut:
+    def _response(self, status: Status, **how: Any) -> ResponseOut:
         head = self._head
-        about = {"id": head.id, "created_at": head.created, "model": head.model}
-        return ResponseOut(**self._echo, **about, status=status, output=self._output, **how)
+        return ResponseOut(
+            **self._echo,
+            id=head.id,
+            created_at=head.created,
+            model=head.model,
+            status=status,
+            output=self._output,
+            **how,
+        )
 
 
 def _failure(problem: Problem) -> Failure:

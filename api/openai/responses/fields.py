@@ -99,16 +99,16 @@ def functions_of(tools: Iterable[ToolItem]) -> Iterator[tuple[str, FunctionTool]
 class Choosing:
     """Whether tools are called, and which of them may be, if not all; `said` is how it was put."""
 
-    calling: Calling = Calling()
+    calling: Calling
+    said: Any
     allowed: frozenset[str] | None = None
-    said: Any = "auto"
 
 
 def _choosing(choice: Any) -> Choosing:
     match choice:
         case {"type": "allowed_tools", "mode": "auto" | "required" as mode, "tools": list(tools)}:
-            return Choosing(Calling(mode), frozenset(map(_name, tools)), choice)
-    return Choosing(calling_of(choice), None, choice)
+            return Choosing(Calling(mode), choice, frozenset(map(_name, tools)))
+    return Choosing(calling_of(choice), choice)
 
 
 def _name(tool: Any) -> str:

@@ -53,7 +53,7 @@ class ReasoningItem(WireModel):
     """Of what only its author can read nothing is known."""
 
     type: Literal["reasoning"]
-    summary: Parts = []
+    summary: Parts = Field([])
     content: Parts | None = None
 
     @property
@@ -132,7 +132,7 @@ Input = Annotated[
 class Items(WireModel):
     """Items as they were kept."""
 
-    items: list[Item] = Field(max_length=MAX_BODY)
+    items: list[Annotated[Said, Field(discriminator="type")]] = Field(max_length=MAX_BODY)
 
 
 def flat_name(namespace: str | None, name: str) -> str:

@@ -11,6 +11,7 @@ import msgspec
 from inference import Usage
 
 Progress = Literal["in_progress", "completed", "incomplete"]
+Status = Literal["in_progress", "completed", "incomplete", "failed"]
 
 
 class InputText(msgspec.Struct, tag_field="type", tag="input_text"):
@@ -138,7 +139,7 @@ class ResponseOut(Echo, kw_only=True):
     object: Literal["response"] = "response"
     created_at: int
     model: str
-    status: Literal["in_progress", "completed", "incomplete", "failed"]
+    status: Status
     output: list[OutputItem]
     usage: TokensUsed | None = None
     error: Failure | None = None
