@@ -89,9 +89,15 @@ class UnknownResponse(InferenceError):
 
 
 class UnknownPrevious(BadRequest):
-    """What a request goes on from is not there."""
+    """The response that a request goes on from is not there."""
 
     code = "previous_response_not_found"
+
+
+class UnknownItem(BadRequest):
+    """An item that a request refers to is not there."""
+
+    code = "item_not_found"
 
 
 class NotOffered(InferenceError):
@@ -131,6 +137,7 @@ _STATUS: Final[Mapping[type[InferenceError], int]] = {
     WrongKey: 401,
     ForeignOrigin: 403,
     NotAdmin: 403,
+    UnknownItem: 400,
     UnknownPrevious: 400,
     UnknownModel: 404,
     UnknownResponse: 404,

@@ -11,10 +11,10 @@ from typing import Any, Final, Literal
 
 import msgspec
 from fastapi import APIRouter, Request, Response
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from api.body import Text, Word, validate
-from api.errors import UnknownPrevious, UnknownResponse
+from api.errors import UnknownItem, UnknownPrevious, UnknownResponse
 from api.openai.common import GenerationBody, Limit, generation, read, schema, unlimited
 from api.openai.constraints import Calling
 from api.openai.errors import OPENAI
@@ -47,6 +47,14 @@ REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
     "moderation": (),
     "prompt": (),
 }
+_SAID: Final = {"type": "string", "minLength": 1}
+NOT_EMPTY: Final[dict[str, Any]] = {
+    "anyOf": [
+        {"properties": {"input": {"minItems": 1}}},
+        {"properties": {"instructions": _SAID}, "required": ["instructions"]},
+        {"properties": {"previous_response_id": _SAID}, "required": ["previous_response_id"]},
+    ]
+}
 
 router = APIRouter()
 
@@ -61,7 +69,8 @@ async def create(http: Request) -> Response:
 class ResponsesBody(GenerationBody, ThinkingBody):
     """A prompt that does not fit is refused, whatever `truncation` says: nothing is cut."""
 
-    input: Input = Field([])
+    model_config = ConfigDict(json_schema_extra=NOT_EMPTY)
+    input: Input
     instructions: Text | None = None
     previous_response_id: Word | None = None
     max_output_tokens: Limit | None = None
@@ -174,7 +183,8 @@ def _resolved(store: Store, tenant: str, item: Said | Reference) -> Said:
     try:
         [found] = _read([store.find(tenant, response_of(item.id)).items[item.id]])
     except (UnknownResponse, KeyError):
-        raise BadRequest("input: there is no stored item for a reference.", "input") from None
+        message = "input: there is no stored item of an id that is referred to."
+        raise UnknownItem(message, "input") from None
     return found
 
 

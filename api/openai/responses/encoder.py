@@ -36,9 +36,9 @@ from api.openai.responses.wire import (
     Reasoning,
     ReasoningText,
     ResponseOut,
+    ResponseUsage,
     Status,
     SummaryText,
-    TokensUsed,
     framed,
     item_id,
 )
@@ -177,7 +177,7 @@ class Encoder:
         frames += self._close("incomplete" if cut else "completed")
         self._whole = self._response(
             "incomplete" if cut else "completed",
-            usage=TokensUsed.of(end.usage),
+            usage=ResponseUsage.of(end.usage),
             incomplete_details=IncompleteDetails("max_output_tokens") if cut else None,
         )
         self._keep(self._whole)

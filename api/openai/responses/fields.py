@@ -167,7 +167,7 @@ class TextFormat(WireModel):
             "then": {"required": ["schema"], "properties": {"schema": {"type": "object"}}},
         }
     )
-    type: Literal["text", "json_object", "json_schema"] = "text"
+    type: Literal["text", "json_object", "json_schema"]
     name: Word | None = None
     description: Text | None = None
     strict: bool | None = None
@@ -181,7 +181,7 @@ class TextFormat(WireModel):
 
     def written(self) -> dict[str, Any]:
         """As an answer repeats it."""
-        return self.model_dump(by_alias=True, exclude_unset=True) | {"type": self.type}
+        return self.model_dump(by_alias=True, exclude_unset=True)
 
 
 class TextBody(WireModel):

@@ -41,12 +41,12 @@ class MessageItem(WireModel):
         return wire.InputMessage(id, self.role, [wire.InputText(self.content)])
 
 
-class TextPart(WireModel):
+class ThoughtPart(WireModel):
     type: Literal["reasoning_text", "summary_text", "text"]
     text: Text
 
 
-Parts = Annotated[list[TextPart], Field(max_length=MAX_ITEMS)]
+Parts = Annotated[list[ThoughtPart], Field(max_length=MAX_ITEMS)]
 
 
 class ReasoningItem(WireModel):

@@ -86,7 +86,7 @@ class OutputDetails(msgspec.Struct):
     reasoning_tokens: int
 
 
-class TokensUsed(msgspec.Struct):
+class ResponseUsage(msgspec.Struct):
     input_tokens: int
     input_tokens_details: InputDetails
     output_tokens: int
@@ -94,7 +94,7 @@ class TokensUsed(msgspec.Struct):
     total_tokens: int
 
     @classmethod
-    def of(cls, usage: Usage) -> "TokensUsed":
+    def of(cls, usage: Usage) -> "ResponseUsage":
         return cls(
             usage.prompt_tokens,
             InputDetails(usage.cached_tokens),
@@ -141,7 +141,7 @@ class ResponseOut(Echo, kw_only=True):
     model: str
     status: Status
     output: list[OutputItem]
-    usage: TokensUsed | None = None
+    usage: ResponseUsage | None = None
     error: Failure | None = None
     incomplete_details: IncompleteDetails | None = None
 
