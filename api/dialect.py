@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 EVENTS: Final = "text/event-stream"
+COMMENT: Final = b": ping\n\n"  # an event of a stream that nobody is told of
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Dialect:
     error_type: type
     error: Callable[[Problem], Any]
     broken: Callable[[Problem], list[bytes]]
-    ping: bytes | Callable[[], bytes] = b": ping\n\n"
+    ping: bytes | Callable[[], bytes] = COMMENT
     media: str = EVENTS
 
     @property

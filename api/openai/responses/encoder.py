@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from api.dialect import Problem
+from api.dialect import COMMENT, Problem
 from api.openai.replies import Head
 from api.openai.responses import wire
 from api.openai.responses.wire import (
@@ -161,8 +161,11 @@ class Encoder:
         return msgspec.json.encode(self._whole)
 
     def ping(self) -> bytes:
-        """What a quiet stream carries: clients such as Codex do not see comments."""
-        return self._say(InProgress, response=self._whole)
+        """What a quiet stream carries: clients such as Codex do not see comments. It is none of the
+        events that are numbered, and has the number of the last."""
+        if self._whole.status != "in_progress":
+            return COMMENT
+        return framed(InProgress(sequence_number=max(0, self._number - 1), response=self._whole))
 
     def broken(self, problem: Problem) -> list[bytes]:
         """The end of a stream that fails."""
