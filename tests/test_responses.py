@@ -157,6 +157,8 @@ def test_what_an_assistant_does_in_one_turn_is_one_message():
         Message("assistant", "x"),
         Message("assistant", "y", "hm"),
     )
+    sealed = {"type": "reasoning", "summary": None, "encrypted_content": "x"}
+    assert messages_of(sealed, said("x"), sealed) == (Message("assistant", "x"),)
     custom = {"type": "custom_tool_call", "call_id": "a", "name": "f", "input": "x"}
     [message] = messages_of(custom)
     assert message.tool_calls == (ToolCall("a", "f", '{"input": "x"}'),)

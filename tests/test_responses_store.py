@@ -176,6 +176,33 @@ async def test_items_are_listed_page_by_page_and_can_be_referred_to():
     assert [call.name for call in answer.tool_calls] == ["weather"]
 
 
+async def test_a_few_references_do_not_stand_for_very_much():
+    async with serving(FakePool()) as url, client_of(url) as client:
+        first = await client.responses.create(model="fake", input="x" * 1_500_000)
+        [item] = (await client.responses.input_items.list(first.id)).data
+        reference = {"type": "item_reference", "id": item.id}
+        assert await client.responses.create(model="fake", input=[reference] * 2)
+        with pytest.raises(openai.BadRequestError, match="more than 4 MiB"):
+            await client.responses.create(model="fake", input=[reference] * 3)
+
+
+async def test_tokens_are_counted_without_an_answer():
+    pool = FakePool(hello())
+    async with serving(pool) as url, client_of(url) as client:
+        first = await client.responses.create(model="fake", input="Hi")
+        counted = await client.responses.input_tokens.count(
+            model="fake", input="And?", previous_response_id=first.id, instructions="Be brief."
+        )
+    assert (counted.input_tokens, counted.object) == (7, "response.input_tokens")
+    said = [(message.role, message.content) for message in pool.requests[1].messages]
+    assert said == [
+        ("system", "Be brief."),
+        ("user", "Hi"),
+        ("assistant", "Hello"),
+        ("user", "And?"),
+    ]
+
+
 async def test_a_key_opens_its_own_responses_only(tmp_path):
     path = tmp_path / "keys.json"
     alice, bob = keys.add(path, "alice"), keys.add(path, "bob")

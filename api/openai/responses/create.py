@@ -1,6 +1,6 @@
-"""`POST /v1/responses`: body -> `GenerationRequest`.
+"""`POST /v1/responses` and `/v1/responses/input_tokens`: body -> `GenerationRequest`.
 
-Pure but for its route and the store that it is given. Fields follow OpenAI's API reference; those
+Pure but for its routes and the store that it is given. Fields follow OpenAI's API reference; those
 that `/v1/chat/completions` has as well mean the same.
 """
 
@@ -13,7 +13,9 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from pydantic import ConfigDict, Field
 
-from api.body import Text, Word, validate
+from api.asking import ask
+from api.body import MAX_BODY, Text, Word, validate
+from api.document import JSON, Operation
 from api.errors import UnknownItem, UnknownPrevious, UnknownResponse
 from api.openai.common import GenerationBody, Limit, generation, read, schema, unlimited
 from api.openai.constraints import Calling
@@ -33,10 +35,10 @@ from api.openai.responses.fields import (
 )
 from api.openai.responses.items import Input, Items, Reference, Said, flat_name, messages_of
 from api.openai.responses.store import Kept, Store
-from api.openai.responses.wire import Echo, Event, ResponseOut, response_of
+from api.openai.responses.wire import Echo, Event, InputTokens, ResponseOut, response_of
 from api.openai.thinking import ThinkingBody
 from api.streaming import Call, answer
-from inference import BadRequest, Constraint, GenerationRequest, Message, Tool
+from inference import BadRequest, Constraint, GenerationRequest, Message, Pool, Tool
 
 REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
     "n": (1,),
@@ -49,11 +51,13 @@ REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
 }
 _SAID: Final = {"type": "string", "minLength": 1}
 NOT_EMPTY: Final[dict[str, Any]] = {
-    "anyOf": [
-        {"properties": {"input": {"minItems": 1}}},
-        {"properties": {"instructions": _SAID}, "required": ["instructions"]},
-        {"properties": {"previous_response_id": _SAID}, "required": ["previous_response_id"]},
-    ]
+    "if": {"properties": {"input": {"type": "array", "maxItems": 0}}},
+    "then": {
+        "anyOf": [
+            {"properties": {field: _SAID}, "required": [field]}
+            for field in ("instructions", "previous_response_id")
+        ]
+    },
 }
 
 router = APIRouter()
@@ -64,6 +68,12 @@ async def create(http: Request) -> Response:
     return await answer(
         http, "responses", partial(understand, http.app.state.responses, http.state.tenant)
     )
+
+
+@router.post("/v1/responses/input_tokens")
+async def input_tokens(http: Request) -> Response:
+    reading = partial(understand_prompt, http.app.state.responses, http.state.tenant)
+    return await ask(http, "input_tokens", reading, _count)
 
 
 class ResponsesBody(GenerationBody, ThinkingBody):
@@ -131,7 +141,7 @@ def understand(store: Store, tenant: str, raw: dict[str, Any], served: str) -> C
     body = read(ResponsesBody, raw, REFUSED)
     head = Head.new("resp_", served)
     before = _before(store, tenant, body.previous_response_id)
-    said = [_resolved(store, tenant, item) for item in body.input]
+    said = _said(store, tenant, body.input)
     request = to_request(body, head.id, [*_read(before.values()), *said])
 
     def keep(response: ResponseOut) -> None:
@@ -146,6 +156,17 @@ def understand(store: Store, tenant: str, raw: dict[str, Any], served: str) -> C
     )
     dialect = replace(OPENAI, broken=encoder.broken, ping=encoder.ping)
     return Call((request,), encoder, body.stream, body.resumable, dialect)
+
+
+def understand_prompt(store: Store, tenant: str, raw: dict[str, Any]) -> GenerationRequest:
+    """Raises as `understand`."""
+    body = read(ResponsesBody, raw, REFUSED)
+    before = _before(store, tenant, body.previous_response_id)
+    return to_request(body, "", [*_read(before.values()), *_said(store, tenant, body.input)])
+
+
+async def _count(pool: Pool, request: GenerationRequest) -> InputTokens:
+    return InputTokens(await pool.count(request))
 
 
 def to_request(body: ResponsesBody, id: str, items: Sequence[Said]) -> GenerationRequest:
@@ -177,15 +198,29 @@ def _before(store: Store, tenant: str, previous: str | None) -> Mapping[str, byt
         raise UnknownPrevious(message, "previous_response_id") from None
 
 
-def _resolved(store: Store, tenant: str, item: Said | Reference) -> Said:
-    if not isinstance(item, Reference):
-        return item
+def _said(store: Store, tenant: str, items: Iterable[Said | Reference]) -> list[Said]:
+    """Items, those that are referred to among them."""
+    said: list[Said] = []
+    size = 0
+    for item in items:
+        if isinstance(item, Reference):
+            kept = _referred(store, tenant, item)
+            size += len(kept)
+            if size > MAX_BODY:  # a few bytes each time stand for them
+                most = MAX_BODY >> 20
+                raise BadRequest(f"input: what it refers to is more than {most} MiB.", "input")
+            said += _read([kept])
+        else:
+            said.append(item)
+    return said
+
+
+def _referred(store: Store, tenant: str, reference: Reference) -> bytes:
     try:
-        [found] = _read([store.find(tenant, response_of(item.id)).items[item.id]])
+        return store.find(tenant, response_of(reference.id)).items[reference.id]
     except (UnknownResponse, KeyError):
         message = "input: there is no stored item of an id that is referred to."
         raise UnknownItem(message, "input") from None
-    return found
 
 
 def _read(kept: Iterable[bytes]) -> list[Said]:
@@ -211,5 +246,13 @@ OPERATIONS: Final = (
         partial(schema, ResponsesBody, REFUSED),
         ResponseOut,
         Event,
+    ),
+    Operation(
+        "/v1/responses/input_tokens",
+        "How many tokens a conversation is to the model",
+        {200: {JSON: InputTokens}},
+        (400, 404, 408, 413, 429, 500, 503),
+        partial(schema, ResponsesBody, REFUSED),
+        methods=("post",),
     ),
 )

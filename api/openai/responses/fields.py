@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from api.body import MAX_BODY, Text, WireModel, Word, json_text
-from api.fields import ToolName
+from api.fields import TOOL_NAME, ToolName
 from api.openai.constraints import Calling, calling_of
 from api.openai.functions import FunctionBody
 from api.openai.responses.items import flat_name
@@ -120,7 +120,7 @@ def _name(tool: Any) -> str:
 
 _FUNCTION: Final = {
     "type": "object",
-    "properties": {"type": {"const": "function"}, "name": {"type": "string", "minLength": 1}},
+    "properties": {"type": {"const": "function"}, "name": {"type": "string", "pattern": TOOL_NAME}},
     "required": ["type", "name"],
 }
 ToolChoice = Annotated[

@@ -53,16 +53,16 @@ class ReasoningItem(WireModel):
     """Of what only its author can read nothing is known."""
 
     type: Literal["reasoning"]
-    summary: Parts = Field([])
+    summary: Parts | None = None
     content: Parts | None = None
 
     @property
     def text(self) -> str:
-        return "\n".join(part.text for part in self.content or self.summary)
+        return "\n".join(part.text for part in self.content or self.summary or ())
 
     def written(self, response: str, place: str) -> InputItem:
         content = [wire.ReasoningText(part.text) for part in self.content or ()]
-        summary = [wire.SummaryText(part.text) for part in self.summary]
+        summary = [wire.SummaryText(part.text) for part in self.summary or ()]
         id = item_id("rs", response, place)
         return wire.Reasoning(id, summary=summary, content=content)
 
@@ -161,7 +161,7 @@ class _Turn:
 
     def add(self, item: ReasoningItem | MessageItem | CallItem) -> None:
         match item:
-            case ReasoningItem():
+            case ReasoningItem() if item.text:
                 self.thoughts.append(item.text)
             case MessageItem():
                 self.texts.append(item.content)
@@ -172,8 +172,8 @@ class _Turn:
     def messages(self) -> list[Message]:
         if not (self.thoughts or self.texts or self.calls):
             return []
-        thoughts = "\n".join(filter(None, self.thoughts))
-        return [Message("assistant", "\n".join(self.texts), thoughts, tuple(self.calls))]
+        thoughts, texts = "\n".join(self.thoughts), "\n".join(self.texts)
+        return [Message("assistant", texts, thoughts, tuple(self.calls))]
 
 
 def messages_of(items: Iterable[Said]) -> list[Message]:

@@ -152,6 +152,11 @@ class Deleted(msgspec.Struct):
     deleted: Literal[True] = True
 
 
+class InputTokens(msgspec.Struct):
+    input_tokens: int
+    object: Literal["response.input_tokens"] = "response.input_tokens"
+
+
 class ItemList(msgspec.Struct):
     """A page of the input of a response; ids are null where it is empty."""
 
