@@ -8,6 +8,7 @@ from api.body import parse_object
 from api.openai.responses.create import understand
 from api.openai.responses.store import Store
 from inference import (
+    ArgumentsDelta,
     BadRequest,
     Constraint,
     GenerationRequest,
@@ -40,7 +41,8 @@ EVERYTHING = [
     TextDelta(0, "So "),
     TextDelta(0, 'be "it"\n'),
     CALL,
-    ToolCallDelta(0, 1, ToolCall("call_2", "now", "")),
+    ToolCallDelta(0, 1, ToolCall("call_2", "now", '{"x"')),
+    ArgumentsDelta(0, 1, ": 1}"),
     TextDelta(0, "Done."),
     end(reason="tool_calls"),
 ]

@@ -1,6 +1,7 @@
 """How a response is told: whole, or as the events of a stream."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from api.dialect import Problem
 from api.openai.replies import Head
-from inference import ReasoningDelta, Started, TextDelta, ToolCall, ToolCallDelta
+from inference import ArgumentsDelta, ReasoningDelta, Started, TextDelta, ToolCall, ToolCallDelta
 from tests.fake_pool import end
 from tests.test_responses import EVERYTHING, WEATHER, call_of
 
@@ -64,7 +65,7 @@ def test_a_response_is_whole_as_the_reference_has_it():
             {"type": "function_call", "id": "fc_0_2", "call_id": "call_1", "name": "weather",
              "arguments": '{"city": "Oslo"}', "status": "completed"},
             {"type": "function_call", "id": "fc_0_3", "call_id": "call_2", "name": "now",
-             "arguments": "{}", "status": "completed"},
+             "arguments": '{"x": 1}', "status": "completed"},
             {"type": "message", "id": "msg_0_4", "status": "completed", "role": "assistant",
              "content": [{"type": "output_text", "text": "Done.", "annotations": [],
                           "logprobs": []}]},
@@ -116,7 +117,7 @@ def test_a_stream_tells_item_after_item():
         *text("reasoning_text"),
         *text("output_text"),
         *item(*call),
-        *item(*call),
+        *item(call[0], *call),
         *text("output_text", [part[0], *part[2:]]),
         "completed",
     ]
@@ -139,6 +140,14 @@ def test_an_answer_that_is_cut_off_is_incomplete():
     whole = events[-1]["response"]
     assert names(events)[-1] == whole["status"] == whole["output"][0]["status"] == "incomplete"
     assert whole["incomplete_details"] == {"reason": "max_output_tokens"}
+
+
+def test_a_call_that_is_cut_off_is_incomplete():
+    begun = ToolCallDelta(0, 0, ToolCall("c", "f", '{"a'))
+    whole = folded([Started(7), begun, end(reason="length")])
+    [call] = whole["output"]
+    assert (call["arguments"], call["status"]) == ('{"a', "incomplete")
+    assert whole["status"] == "incomplete"
 
 
 def test_an_answer_of_nothing_is_an_empty_message():
@@ -187,13 +196,19 @@ def rebuilt(events):
 def cuts(draw, events):
     """The same events, their texts cut anywhere."""
     for event in events:
-        if not isinstance(event, TextDelta | ReasoningDelta):
+        if isinstance(event, ToolCallDelta) and draw(st.booleans()):
+            said = event.call.arguments
+            size = draw(st.integers(1, len(said)))
+            yield replace(event, call=replace(event.call, arguments=said[:size]))
+            yield from cuts(draw, [ArgumentsDelta(0, 0, said[size:])])
+            continue
+        if not isinstance(event, TextDelta | ReasoningDelta | ArgumentsDelta):
             yield event
             continue
         rest = event.text
         while rest:
             size = draw(st.integers(1, len(rest)))
-            yield type(event)(0, rest[:size])
+            yield replace(event, text=rest[:size])
             rest = rest[size:]
 
 

@@ -2,7 +2,7 @@
 
 A stream is `response.created` and `response.in_progress`, the items one after the other, and the
 whole once more with how it ended. Text comes in deltas between the start and the end of its part,
-and that between the start and the end of its item; a call comes in one delta.
+and that, like the arguments of a call, between the start and the end of its item.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,6 @@ from api.dialect import COMMENT, Problem
 from api.openai.replies import Head
 from api.openai.responses import wire
 from api.openai.responses.wire import (
-    ArgumentsDelta,
     ArgumentsDone,
     Completed,
     Created,
@@ -43,6 +42,7 @@ from api.openai.responses.wire import (
     item_id,
 )
 from inference import (
+    ArgumentsDelta,
     Finished,
     GenerationEvent,
     ReasoningDelta,
@@ -101,10 +101,10 @@ _SUMMARY: Final = Channel(
 
 @dataclass(slots=True)
 class _Open:
-    """An item to which text is being added."""
+    """An item to which text is being added; without a `channel` it is the arguments of a call."""
 
-    channel: Channel
-    item: OutputMessage | Reasoning
+    item: OutputItem
+    channel: Channel | None = None
     texts: list[str] = field(default_factory=list)
 
 
@@ -146,6 +146,8 @@ class Encoder:
                 return self._text(self._thoughts, text)
             case ToolCallDelta(call=call):
                 return [*self._close("completed"), *self._call(call)]
+            case ArgumentsDelta(text=text):
+                return [self._add(wire.ArgumentsDelta, text)]
             case Started():
                 return [self._say(kind, response=self._whole) for kind in (Created, InProgress)]
             case Finished():
@@ -190,49 +192,52 @@ class Encoder:
         frames = []
         if self._open is None or self._open.channel is not channel:
             frames = [*self._close("completed"), *self._begin(channel)]
+        return [*frames, self._add(channel.grows, text)]
+
+    def _add(self, kind: Callable[..., Event], text: str) -> bytes:
         assert self._open
         self._open.texts.append(text)
-        return [*frames, self._part(channel.grows, delta=text)]
+        return self._inside(kind, delta=text)
 
     def _begin(self, channel: Channel) -> list[bytes]:
         item = channel.item(self._id(channel.prefix), "in_progress")
-        self._open = _Open(channel, item)
-        added = self._say(ItemAdded, output_index=len(self._output), item=item)
-        return [added, self._part(channel.begins, part=channel.part(""))]
+        added = self._added(_Open(item, channel))
+        return [added, self._inside(channel.begins, part=channel.part(""))]
+
+    def _call(self, call: ToolCall) -> list[bytes]:
+        namespace, name = self._namespaces.get(call.name, ("", call.name))
+        item = FunctionCall(self._id("fc"), call.id, name, "", "in_progress", namespace)
+        added = self._added(_Open(item))
+        return [added, self._add(wire.ArgumentsDelta, call.arguments or "{}")]
+
+    def _added(self, opened: _Open) -> bytes:
+        self._open = opened
+        return self._say(ItemAdded, output_index=len(self._output), item=opened.item)
 
     def _close(self, status: Progress) -> list[bytes]:
         if self._open is None:
             return []
-        channel, item = self._open.channel, self._open.item
-        text = "".join(self._open.texts)
-        part = channel.part(text)
-        frames = [self._part(channel.says, text=text), self._part(channel.ends, part=part)]
-        getattr(item, channel.place).append(part)
+        item, channel, text = self._open.item, self._open.channel, "".join(self._open.texts)
+        if isinstance(item, FunctionCall):
+            frames = [self._inside(ArgumentsDone, name=item.name, arguments=text)]
+            item.arguments = text
+        elif channel:
+            part = channel.part(text)
+            frames = [self._inside(channel.says, text=text), self._inside(channel.ends, part=part)]
+            getattr(item, channel.place).append(part)
         self._open = None
         return [*frames, self._done(item, status)]
-
-    def _call(self, call: ToolCall) -> list[bytes]:
-        namespace, name = self._namespaces.get(call.name, ("", call.name))
-        id, written = self._id("fc"), call.arguments or "{}"
-        item = FunctionCall(id, call.id, name, "", "in_progress", namespace)
-        place = {"item_id": id, "output_index": len(self._output)}
-        frames = [
-            self._say(ItemAdded, output_index=len(self._output), item=item),
-            self._say(ArgumentsDelta, **place, delta=written),
-            self._say(ArgumentsDone, **place, name=name, arguments=written),
-        ]
-        item.arguments = written
-        return [*frames, self._done(item, "completed")]
 
     def _done(self, item: OutputItem, status: Progress) -> bytes:
         item.status = status
         self._output.append(item)
         return self._say(ItemDone, output_index=len(self._output) - 1, item=item)
 
-    def _part(self, kind: Callable[..., Event], **about: Any) -> bytes:
-        """An event of the one part of the item that is open."""
+    def _inside(self, kind: Callable[..., Event], **about: Any) -> bytes:
+        """An event of the item that is open, and of its one part, if it has any."""
         assert self._open
-        about[f"{self._open.channel.place}_index"] = 0
+        if channel := self._open.channel:
+            about[f"{channel.place}_index"] = 0
         index = len(self._output)
         return self._say(kind, item_id=self._open.item.id, output_index=index, **about)
 
