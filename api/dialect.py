@@ -7,8 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 EVENTS: Final = "text/event-stream"
 COMMENT: Final = b": ping\n\n"  # an event of a stream that nobody is told of
+
+
+def named_event(name: str, data: object) -> bytes:
+    """An event of a stream under a name of its own."""
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), msgspec.json.encode(data))
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,10 +218,11 @@ class Encoder:
         if self._open is None:
             return []
         item, channel, text = self._open.item, self._open.channel, "".join(self._open.texts)
-        if isinstance(item, FunctionCall):
+        if channel is None:
+            assert isinstance(item, FunctionCall)
             frames = [self._inside(ArgumentsDone, name=item.name, arguments=text)]
             item.arguments = text
-        elif channel:
+        else:
             part = channel.part(text)
             frames = [self._inside(channel.says, text=text), self._inside(channel.ends, part=part)]
             getattr(item, channel.place).append(part)

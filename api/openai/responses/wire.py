@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from api.dialect import named_event
 from inference import Usage
 
 Progress = Literal["in_progress", "completed", "incomplete"]
@@ -299,8 +300,7 @@ Event = (
 
 def framed(event: Event) -> bytes:
     """An event as it is sent."""
-    name = str(event.__struct_config__.tag).encode()
-    return b"event: %b\ndata: %b\n\n" % (name, msgspec.json.encode(event))
+    return named_event(str(event.__struct_config__.tag), event)
 
 
 def item_id(prefix: str, response: str, place: str) -> str:
