@@ -470,10 +470,10 @@ BUGS = (
         "tests/test_responses_store.py",
     ),
     Bug(
-        "a part that is closed stays open to the next text",
+        "what is cut off passes for whole",
         "api/openai/responses/encoder.py",
-        "        self._open = None\n        return [*frames, self._done(item, status)]",
-        "        return [*frames, self._done(item, status)]",
+        'frames += self._close("incomplete" if cut else "completed")',
+        'frames += self._close("completed")',
         "tests/test_responses_encoder.py",
     ),
 )
