@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, WithJsonSchema
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from api.body import INT32, MAX_BODY, WireModel
 from inference import Sampling
@@ -29,6 +31,15 @@ _PART: Final = {
     "required": ["type", "text"],
 }
 _STOP: Final = {"type": "string", "maxLength": 256}
+
+
+class OrText:
+    """Says in a JSON schema that a list may be a text instead."""
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"anyOf": [STRING, handler(core)]}
 
 
 def text_of(part: Any) -> str:

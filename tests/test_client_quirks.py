@@ -7,7 +7,16 @@ import httpx
 import pytest
 
 from api.paths import meant
-from tests.bodies import BODIES, CHAT, COMPLETIONS, HI, MESSAGES, OLLAMA_CHAT, OLLAMA_GENERATE
+from tests.bodies import (
+    BODIES,
+    CHAT,
+    COMPLETIONS,
+    HI,
+    MESSAGES,
+    OLLAMA_CHAT,
+    OLLAMA_GENERATE,
+    RESPONSES,
+)
 from tests.fake_pool import FakePool, serving
 
 ADDRESSES = [
@@ -15,6 +24,7 @@ ADDRESSES = [
     (CHAT, ["/chat/completions", "/chat/completions/", f"/v1/v1{CHAT}", f"//api/v1/{CHAT}/"]),
     (COMPLETIONS, ["/completions", f"{COMPLETIONS}/", f"/v1{COMPLETIONS}"]),
     (MESSAGES, ["/messages", f"{MESSAGES}/", f"/v1{MESSAGES}"]),
+    (RESPONSES, ["/responses", f"{RESPONSES}/", f"/v1{RESPONSES}"]),
     (OLLAMA_CHAT, [f"{OLLAMA_CHAT}/", f"/{OLLAMA_CHAT}"]),
 ]
 # Of other servers and other times; a server that does not know them is not worse for it.

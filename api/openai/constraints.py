@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from api.body import SchemaText, Text, WireModel, Word
+from api.document import Schema
 from api.fields import TOOL_NAME
 from inference import Constraint, ConstraintKind
 
@@ -17,7 +18,7 @@ MAX_SOURCE: Final = 64 << 10  # characters
 MAX_CHOICES: Final = 1000
 
 MAX_TOOLS: Final = 128
-_MODES: Final = {"auto": "auto", "none": "none", "required": "required", "any": "required"}
+MODES: Final = {"auto": "auto", "none": "none", "required": "required", "any": "required"}
 
 Source = Annotated[str, Field(min_length=1, max_length=MAX_SOURCE)]
 Choices = Annotated[
@@ -127,10 +128,11 @@ class Calling:
         return self.mode == "required"
 
 
-def _tool_choice(choice: Any) -> Any:
+def calling_of(choice: Any) -> Calling:
+    """Raises ValueError."""
     match choice:
-        case str() if choice in _MODES:
-            return Calling(_MODES[choice])
+        case str() if choice in MODES:
+            return Calling(MODES[choice])
         case {"type": "allowed_tools", "allowed_tools": dict(said)}:
             return _allowed(said)
         case {"type": "allowed_tools"}:
@@ -162,36 +164,34 @@ def _allowed(said: dict[str, Any]) -> Calling:
     return Calling(mode, allowed=names)
 
 
+ALLOWING: Final = {"const": "allowed_tools"}
 _NAME: Final = {"type": "string", "pattern": TOOL_NAME}
-_NAMED: Final = {
-    "type": "object",
-    "properties": {"name": _NAME},
-    "required": ["name"],
-}
+_NAMED: Final = {"type": "object", "properties": {"name": _NAME}, "required": ["name"]}
 _FUNCTION: Final = {
     "type": "object",
     "properties": {"type": {"const": "function"}, "function": _NAMED},
     "required": ["type", "function"],
 }
-_ALLOWED: Final = {
-    "type": "object",
-    "properties": {
-        "mode": {"enum": ["auto", "required"]},
-        "tools": {"type": "array", "items": _FUNCTION, "minItems": 1, "maxItems": MAX_TOOLS},
-    },
-    "required": ["mode", "tools"],
-}
+
+
+def some_of(function: Schema, **more: Schema) -> Schema:
+    """The JSON schema of functions that are allowed, each as `function` says."""
+    tools = {"type": "array", "items": function, "minItems": 1, "maxItems": MAX_TOOLS}
+    fields = {"mode": {"enum": ["auto", "required"]}, "tools": tools, **more}
+    return {"type": "object", "properties": fields, "required": list(fields)}
+
+
 ToolChoice = Annotated[
     Calling,
-    BeforeValidator(_tool_choice),
+    BeforeValidator(calling_of),
     WithJsonSchema(
         {
             "anyOf": [
-                {"enum": list(_MODES)},
+                {"enum": list(MODES)},
                 _FUNCTION,
                 {
                     "type": "object",
-                    "properties": {"type": {"const": "allowed_tools"}, "allowed_tools": _ALLOWED},
+                    "properties": {"type": ALLOWING, "allowed_tools": some_of(_FUNCTION)},
                     "required": ["type", "allowed_tools"],
                 },
             ]
