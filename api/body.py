@@ -77,8 +77,11 @@ class WireModel(BaseModel):
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
         fields = {field.alias or name: field for name, field in cls.model_fields.items()}
         kinds = {name: _kinds(field.annotation) for name, field in fields.items()}
-        flags = {name: flag for name, kind in kinds.items() if bool in kind}
-        cls._plain = flags | {name: number for name, kind in kinds.items() if kind & {int, float}}
+        cls._plain = {
+            name: flag if bool in kind else number
+            for name, kind in kinds.items()
+            if kind & {bool, int, float} and str not in kind
+        }
 
     @model_validator(mode="before")
     @classmethod
@@ -119,9 +122,8 @@ def _or(schema: dict[str, Any], more: list[dict[str, Any]]) -> dict[str, Any]:
     """`schema`, or what one of `more` allows."""
     known = schema.get("anyOf", [schema])
     new = [one for one in more if one not in known]
-    if not new:
-        return schema
-    return schema | {"anyOf": [*known, *new]} if "anyOf" in schema else {"anyOf": [*known, *new]}
+    around = schema if "anyOf" in schema else {}
+    return around | {"anyOf": [*known, *new]} if new else schema
 
 
 Model = TypeVar("Model", bound=WireModel)

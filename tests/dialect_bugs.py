@@ -15,8 +15,8 @@ DIALECTS = (
     Bug(
         "only exact booleans are some",
         "api/body.py",
-        "if bool in kind",
-        "if False",
+        "flag if bool in kind else number",
+        "number",
         QUIRKS,
     ),
     Bug(
