@@ -1,4 +1,4 @@
-"""Answers a request for vectors, whatever its dialect: understood, made, written.
+"""Carries vectors to the client that asked for them: understood, made, written.
 
 Like `api.streaming` it is counted, kept to its tenant, and given up when its client hangs up.
 Knows no dialect.
@@ -20,13 +20,14 @@ from inference import EmbeddingRequest, Embeddings, Pool
 
 MAX_INPUTS: Final = 2048  # as OpenAI's
 
-Write = Callable[[Embeddings], Awaitable[object]]
-Understand = Callable[[dict[str, Any]], tuple[EmbeddingRequest, Write] | Response]
+Meant = tuple[EmbeddingRequest, Callable[[Embeddings], Awaitable[object]]]
 Written = TypeVar("Written")
 
 
-async def answer(http: Request, endpoint: str, understand: Understand) -> Response:
-    """Serve one request; `understand` speaks the dialect: what to make and how it is written as
+async def embed(
+    http: Request, endpoint: str, understand: Callable[[dict[str, Any]], Meant | Response]
+) -> Response:
+    """Serve one request; `understand` speaks the dialect: what is asked for and how vectors become
     JSON, or the answer itself where there is nothing to make."""
     pool: Pool = http.app.state.pool
 
@@ -35,31 +36,27 @@ async def answer(http: Request, endpoint: str, understand: Understand) -> Respon
         if isinstance(meant, Response):
             meter.end(200)
             return meant
-        request, write = meant
-        request = replace(request, tenant=http.state.tenant)
-        made = await unless_gone(http, pool.embed(request))
-        body = msgspec.json.encode(await write(made))
+        asked, written = meant
+        request = replace(asked, tenant=http.state.tenant)
+        answer = await written(await unless_gone(http, pool.embed(request)))
+        response = Response(msgspec.json.encode(answer), media_type="application/json")
         meter.end(200)
-        return Response(body, media_type="application/json")
+        return response
 
     return await metered(http, endpoint, reply)
 
 
-def numbers(vector: bytes) -> tuple[float, ...]:
-    """The 32-bit floats of a vector."""
-    return struct.unpack(f"<{len(vector) // 4}f", vector)
-
-
-async def each(vectors: tuple[bytes, ...], write: Callable[[bytes], Written]) -> list[Written]:
-    """Every vector as `write` has it. Millions of numbers take a while to write: others have their
-    turn between two vectors."""
-    written = []
+async def each(vectors: tuple[bytes, ...], written: Callable[[bytes], Written]) -> list[Written]:
+    """All vectors as they are written. Millions of numbers take a while: others have their turn
+    between two vectors."""
+    done = []
     for vector in vectors:
-        written.append(write(vector))
+        done.append(written(vector))
         await asyncio.sleep(0)
-    return written
+    return done
 
 
 def as_json(vector: bytes) -> msgspec.Raw:
-    """A vector as a list of numbers, written already."""
-    return msgspec.Raw(msgspec.json.encode(numbers(vector)))
+    """A vector as a list of numbers, which is JSON already."""
+    numbers = struct.unpack(f"<{len(vector) // 4}f", vector)
+    return msgspec.Raw(msgspec.json.encode(numbers))

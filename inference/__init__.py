@@ -12,7 +12,8 @@ from inference.doctor import Check, examine
 from inference.fit import Plan, Wishes
 from inference.hub import installed, pull
 from inference.model import Bundled, HubFile, LocalFile, Model, Source
-from inference.pool import Pool, PoolStatus
+from inference.pool import Pool
+from inference.status import PoolStatus
 from inference.tune import Tuning, tune
 from inference.types import (
     BadModelFile,

@@ -37,9 +37,9 @@ Reader = TypeVar("Reader")
 
 @dataclass(slots=True)
 class Entry(Generic[Reader]):
-    """A request and whom its answers are for; a vector to make is a choice of it. `sent` and `begun` are about the worker that runs
-    now; `blame` grows with each death of a worker that was computing it, and ends when every choice
-    that was `stuck` then has got further."""
+    """A request and whom its answers are for; every vector that it wants counts as a choice. `sent`
+    and `begun` are about the worker that runs now; `blame` grows with each death of a worker that
+    was computing it, and ends when every choice that was `stuck` then has got further."""
 
     submit: Request
     reader: Reader

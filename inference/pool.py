@@ -9,7 +9,7 @@ import asyncio
 import os
 import secrets
 from collections.abc import AsyncGenerator, Container, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Literal, TypeVar
 
 import msgspec
@@ -20,8 +20,9 @@ from inference.deployment import Deployment
 from inference.journal import Answer
 from inference.launch import WORKER
 from inference.refusals import expect
-from inference.replica import STALL, Replica, State
+from inference.replica import STALL, Replica
 from inference.sequence import SamplingParams
+from inference.status import PoolStatus
 from inference.thoughts import thinks
 from inference.types import (
     BadRequest,
@@ -30,7 +31,6 @@ from inference.types import (
     Embeddings,
     GenerationEvent,
     GenerationRequest,
-    ModelInfo,
     NotReady,
     Overloaded,
     Sampling,
@@ -46,7 +46,6 @@ from inference.wire import (
     Delta,
     Embed,
     End,
-    Stats,
     Submit,
     Tokens,
 )
@@ -56,24 +55,6 @@ Command = TypeVar("Command", Submit, Embed, Count)
 
 _DRAINING = "The server is shutting down and takes no new requests."
 _NOT_BEGUN = "Only a last message of the assistant, without tool calls, can be continued."
-
-
-@dataclass(frozen=True, slots=True)
-class PoolStatus:
-    """A snapshot for health checks and metrics; `cells` is the size of the KV cache, `streams_only`
-    a wish of who runs the server: an answer is not waited for as a whole. A model that `embeds`
-    makes vectors, any other answers."""
-
-    state: State
-    detail: str
-    name: str
-    aliases: tuple[str, ...]
-    info: ModelInfo | None
-    cells: int
-    restarts: int
-    stats: Stats
-    streams_only: bool = False
-    embeds: bool = False
 
 
 class Pool:

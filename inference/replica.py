@@ -1,8 +1,9 @@
 """One worker process, seen from the API process: started, watched, restarted.
 
-Every request submitted ends in exactly one `Rejected` or in one `End` or `Vector` per choice. When the worker
-dies or hangs, a new one is started and goes on with what was live, after a pause that doubles while
-workers die without having got anywhere. Holds no native code and knows no HTTP.
+Every request submitted ends in exactly one `Rejected`, in one `End` per choice or in one `Vector`
+per input. When the worker dies or hangs, a new one is started and goes on with what was live, after
+a pause that doubles while workers die without having got anywhere. Holds no native code and knows
+no HTTP.
 """
 
 import asyncio

@@ -127,8 +127,8 @@ class EmbeddingRequest:
     """Texts, or token ids as they are, of which each becomes a vector.
 
     With `dimensions` only so many of a vector's first numbers are kept; then it is scaled to length
-    1, unless it is not to be `normalised`. An input that is longer than the context ends the request
-    with ContextTooLong, or is cut at its end with `truncate`. The rest is as in GenerationRequest.
+    1, unless it is not to be `normalised`. An input that is longer than the context is refused with
+    ContextTooLong, or cut at its end if one may `truncate`. The rest is as in GenerationRequest.
     """
 
     inputs: tuple[str | tuple[int, ...], ...]
@@ -253,8 +253,8 @@ class Overloaded(InferenceError):
 
     code = "queue_full"
 
-    def __init__(self, message: str, retry_after: int = 1) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, field: str | None = None, retry_after: int = 1) -> None:
+        super().__init__(message, field)
         self.retry_after = retry_after
 
 

@@ -17,8 +17,8 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, TypeVar
 
-from inference.cost_model import TILE, CostModel, reach
 from inference import embedder
+from inference.cost_model import TILE, CostModel, reach
 from inference.drafter import Drafter
 from inference.embedder import Embedder
 from inference.engine import Engine

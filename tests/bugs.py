@@ -296,7 +296,7 @@ BUGS = (
     Bug(
         "the queue has no bound",
         POOL,
-        "if self._live + request.n > self._bound:",
+        "if self._live + n > self._bound:",
         "if False:",
         "tests/test_pool.py -k full_queue",
     ),

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from api.folding import answers
 from api.ollama.errors import framed
 from inference import (
     Finished,
@@ -112,12 +113,10 @@ class Encoder:
         return []
 
     def fold(self, events: list[GenerationEvent]) -> bytes:
-        texts = "".join(e.text for e in events if isinstance(e, TextDelta))
-        thoughts = "".join(e.text for e in events if isinstance(e, ReasoningDelta))
-        calls = [_call(e.call, e.position) for e in events if isinstance(e, ToolCallDelta)]
-        whole = self._line(self._model, texts, thoughts, calls)
-        [end] = [event for event in events if isinstance(event, Finished)]
-        whole.end(end)
+        [answer] = answers(events)
+        calls = [_call(call, place) for place, call in enumerate(answer.calls)]
+        whole = self._line(self._model, answer.text, answer.reasoning, calls)
+        whole.end(answer.end)
         return msgspec.json.encode(whole)
 
 

@@ -10,30 +10,25 @@ from typing import Annotated, Any, Final
 
 import msgspec
 from fastapi import APIRouter, Request, Response
-from msgspec import UNSET, UnsetType
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from api.body import INT32, MAX_BODY, Text
+from api.folding import Answer
 from api.openai.common import (
-    FINGERPRINT,
     GenerationBody,
-    Head,
-    Timings,
-    TokenId,
-    Usage,
     generation,
     read,
     schema,
     unlimited,
 )
-from api.openai.errors import DONE, framed
+from api.openai.prompts import Prompt, prompts
+from api.openai.prompts import schema as prompts_schema
+from api.openai.replies import Head, Reply, ReplyEncoder
 from api.streaming import Call, answer
 from inference import (
     Finished,
     FinishReason,
     GenerationEvent,
     GenerationRequest,
-    ReasoningDelta,
     TextDelta,
 )
 
@@ -43,19 +38,6 @@ REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
     "suffix": ("",),
 }
 MAX_PROMPTS: Final = 32
-Prompt = Text | Annotated[tuple[TokenId, ...], Field(max_length=MAX_BODY)]
-
-_TOKEN: Final = {"type": "integer", "minimum": 0, "maximum": INT32}
-_ONE_PROMPT: Final = (
-    {"type": "string", "minLength": 1, "maxLength": MAX_BODY},
-    {"type": "array", "items": _TOKEN, "minItems": 1, "maxItems": MAX_BODY},
-)
-_SEVERAL_PROMPTS: Final = {
-    "type": "array",
-    "items": {"anyOf": _ONE_PROMPT},
-    "minItems": 1,
-    "maxItems": MAX_PROMPTS,
-}
 
 router = APIRouter()
 
@@ -65,28 +47,12 @@ async def create(http: Request) -> Response:
     return await answer(http, "completions", understand)
 
 
-def _prompts(value: Any) -> tuple[Prompt, ...]:
-    """The four ways to write prompts: a text, a list of texts, token ids, a list of those."""
-    single = isinstance(value, str) or (isinstance(value, list) and _is_tokens(value))
-    several = [value] if single else value
-    if not isinstance(several, list) or not 1 <= len(several) <= MAX_PROMPTS:
-        raise ValueError(f"Input should be a text, token ids or a list of 1 to {MAX_PROMPTS} such")
-    if not all(prompt and (isinstance(prompt, str) or _is_tokens(prompt)) for prompt in several):
-        raise ValueError("Every prompt should be a text or a list of token ids, and not empty")
-    return tuple(p if isinstance(p, str) else tuple(p) for p in several)
-
-
-def _is_tokens(value: Any) -> bool:
-    tokens = isinstance(value, list) and value
-    return bool(tokens) and all(type(t) is int and 0 <= t <= INT32 for t in value)
-
-
 class CompletionBody(GenerationBody):
     prompt: Annotated[
         tuple[Prompt, ...],
         Field(max_length=MAX_PROMPTS),
-        BeforeValidator(_prompts),
-        WithJsonSchema({"anyOf": [*_ONE_PROMPT, _SEVERAL_PROMPTS]}),
+        BeforeValidator(partial(prompts, most=MAX_PROMPTS)),
+        WithJsonSchema(prompts_schema(MAX_PROMPTS)),
     ]
 
 
@@ -118,59 +84,19 @@ class TextChoice(msgspec.Struct):
     logprobs: None = None
 
 
-class TextReply(msgspec.Struct):
-    id: str
-    created: int
-    model: str
-    choices: list[TextChoice]
-    object: str = "text_completion"
-    system_fingerprint: str = FINGERPRINT
-    usage: Usage | UnsetType = UNSET
-    timings: Timings | UnsetType = UNSET
-
-
-class Encoder:
-    """Writes the events of one body's prompts with `n` choices each."""
-
-    def __init__(self, head: Head, n: int, include_usage: bool) -> None:
-        self._head = head
-        self._n = n
-        self._include_usage = include_usage
-        self._ends: list[Finished] = []
+class Encoder(ReplyEncoder):
+    chunk = whole = "text_completion"
 
     def encode(self, event: GenerationEvent) -> list[bytes]:
         match event:
-            case TextDelta(index, text) | ReasoningDelta(index, text):
-                return [framed(self._reply([TextChoice(index, text)]))]
+            case TextDelta(index, text):
+                return self._said(TextChoice(index, text))
             case Finished(index, reason):
-                self._ends.append(event)
-                reply = self._reply([TextChoice(index, "", reason)])
-                reply.timings = Timings.of(event)
-                return [framed(reply)]
+                return self._ended(TextChoice(index, "", reason), event)
         return []
 
-    def close(self) -> list[bytes]:
-        if not self._include_usage:
-            return [DONE]
-        reply = self._reply([])
-        reply.usage = Usage.of(self._ends, self._n)
-        return [framed(reply), DONE]
-
-    def fold(self, events: list[GenerationEvent]) -> bytes:
-        ends = sorted((e for e in events if isinstance(e, Finished)), key=lambda end: end.index)
-        texts: list[list[str]] = [[] for _ in ends]
-        for event in events:
-            if isinstance(event, TextDelta | ReasoningDelta):
-                texts[event.index].append(event.text)
-        reply = self._reply(
-            [TextChoice(e.index, "".join(t), e.reason) for e, t in zip(ends, texts, strict=True)]
-        )
-        reply.usage = Usage.of(ends, self._n)
-        reply.timings = Timings.of(ends[0])
-        return msgspec.json.encode(reply)
-
-    def _reply(self, choices: list[TextChoice]) -> TextReply:
-        return TextReply(self._head.id, self._head.created, self._head.model, choices)
+    def _choice(self, answer: Answer) -> TextChoice:
+        return TextChoice(answer.end.index, answer.text, answer.end.reason)
 
 
 OPERATIONS: Final = (
@@ -178,7 +104,7 @@ OPERATIONS: Final = (
         "/v1/completions",
         "Prompts continued, without a template",
         partial(schema, CompletionBody, REFUSED),
-        TextReply,
-        TextReply,
+        Reply[TextChoice],
+        Reply[TextChoice],
     ),
 )
