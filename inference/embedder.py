@@ -113,7 +113,7 @@ def run(
             else:
                 packer.cancel(row.job.id)
                 faults[row.job.id] = NumericalError(_NO_NUMBERS)
-        channel.send(Step([], [], _stats(packer, computed), vectors))
+        channel.send(Step([], [], _stats(packer, batch, computed), vectors))
         for id, fault in faults.items():
             channel.send(Rejected(id, fault.code, fault.message))
 
@@ -137,8 +137,9 @@ def finished(numbers: Numbers, job: Job) -> bytes:
     return kept.astype("<f4").tobytes()
 
 
-def _stats(packer: Packer, computed: int) -> Stats:
-    running = sum(bool(job.rows) for job in packer.line)
+def _stats(packer: Packer, batch: Batch, computed: int) -> Stats:
+    """Whoever is not in this call waits."""
+    running = len({job.id for job in packer.line} & set(batch.ids))
     return Stats(
         waiting=len(packer.line) - running,
         running=running,

@@ -1,8 +1,8 @@
 """Which tokens of which inputs go into the next call of an embedding model.
 
-Requests take turns, by an input or the next part of a long one, and of several tenants the one
-goes first that had least: neither a request of thousands of inputs nor one of long inputs holds up
-the others. A pure state machine: no clock, no llama.cpp, no I/O.
+The tokens of a call are shared among tenants, and the part of each among its requests: neither a
+request of thousands of inputs nor one of long inputs holds up the others. A pure state machine: no
+clock, no llama.cpp, no I/O.
 """
 
 import math
@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 
 from inference.types import DeadlineExceeded
 
+_LEAST_SHARE = 32  # tokens of a turn
 _LATE = "The time of this request has passed before all of its vectors were there."
 
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """A request: the inputs that are to be begun, as (place, tokens), and those that are."""
+    """A request: the inputs that are to be begun, as (place, tokens), those that are, and how many
+    tokens it `had` in calls."""
 
     id: int
     inputs: deque[tuple[int, list[int]]]
@@ -24,7 +26,14 @@ class Job:
     normalised: bool = True
     deadline: float = math.inf
     tenant: str = ""
+    had: int = 0
     rows: "list[Row]" = field(default_factory=list)
+
+    @property
+    def unfinished(self) -> "Row | None":
+        """The input that needs a further call: no other is begun before."""
+        last = self.rows[-1] if self.rows else None
+        return last if last and last.planned < len(last.tokens) else None
 
 
 @dataclass(slots=True, eq=False)
@@ -69,7 +78,7 @@ class Batch:
 
 
 class Packer:
-    """The live requests of an embedding model, in `line` for their next turn.
+    """The live requests of an embedding model, in `line` as they came.
 
     A call takes up to `batch` tokens, and up to `slots` inputs are under way, which have room for
     `cells` tokens. Of `whole` inputs all tokens are in one call. Every input fits.
@@ -86,9 +95,12 @@ class Packer:
         self._had: Counter[str] = Counter()  # tokens, by tenant
 
     def add(self, job: Job) -> None:
-        tenants = {other.tenant for other in self.line}
-        if job.tenant not in tenants:  # who was away has no claim to what others had meanwhile
-            self._had[job.tenant] = min((self._had[tenant] for tenant in tenants), default=0)
+        """Who comes has no claim to what others had before."""
+        peers = [other.had for other in self.line if other.tenant == job.tenant]
+        if not peers:
+            others = (self._had[other.tenant] for other in self.line)
+            self._had[job.tenant] = min(others, default=0)
+        job.had = min(peers, default=0)
         self.line.append(job)
 
     def cancel(self, id: int) -> None:
@@ -106,28 +118,29 @@ class Packer:
         """The next call; without parts if nobody waits. It is to be followed by `commit`, or all of
         its requests are to be cancelled."""
         room, waiting = self._batch, list(self.line)
-        parts: list[Part] = []
+        share = max(_LEAST_SHARE, self._batch // max(1, len(waiting)))
+        starts: dict[Row, int] = {}
         patient = False  # one waits for cells: those that would keep theirs have to wait too
         while room and waiting:
-            job = min(waiting, key=lambda job: self._had[job.tenant])
+            job = min(waiting, key=lambda job: (self._had[job.tenant], job.had))
             waiting.remove(job)
-            row = job.rows[-1] if _unfinished(job) else self._begun(job, room, short=patient)
+            row = job.unfinished or self._begun(job, room, short=patient)
             if row is None:
                 patient = patient or not self._has_cells(job)
                 continue
-            part = Part(row, row.planned, min(room, len(row.tokens) - row.planned))
-            row.planned += part.count
-            room -= part.count
-            parts.append(part)
-            self._had[job.tenant] += part.count
-            self.line.remove(job)
-            self.line.append(job)
-            if job.inputs:
+            starts.setdefault(row, row.planned)
+            count = min(room, len(row.tokens) - row.planned, room if self._whole else share)
+            row.planned += count
+            room -= count
+            self._had[job.tenant] += count
+            job.had += count
+            if job.inputs or job.unfinished:
                 waiting.append(job)
-        if not parts:
+        if not starts:
             return Batch(())
+        parts = tuple(Part(row, start, row.planned - start) for row, start in starts.items())
         cleared, self._dirty = tuple(self._dirty), []
-        return Batch(tuple(parts), cleared)
+        return Batch(parts, cleared)
 
     def commit(self, batch: Batch) -> None:
         """The call is done: whole inputs are, and so are requests of which no input is left."""
@@ -162,7 +175,3 @@ class Packer:
         self.used -= len(row.tokens)
         self._free.append(row.slot)
         self._dirty.append(row.slot)
-
-
-def _unfinished(job: Job) -> bool:
-    return bool(job.rows) and job.rows[-1].planned < len(job.rows[-1].tokens)
