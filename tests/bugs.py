@@ -30,7 +30,7 @@ SCHEDULER, CACHE, TREE = (
 )
 JOURNAL, REPLICA, POOL = (f"inference/{name}.py" for name in ("journal", "replica", "pool"))
 WORKER, INTAKE, SEQUENCE = (f"inference/{name}.py" for name in ("worker", "intake", "sequence"))
-PARSER, HOLDBACK = "inference/parser.py", "inference/holdback.py"
+PARSER, HOLDBACK, INBOX = (f"inference/{name}.py" for name in ("parser", "holdback", "inbox"))
 
 BUGS = (
     Bug(
@@ -342,14 +342,14 @@ BUGS = (
     ),
     Bug(
         "one hang-up interrupts everybody's step",
-        WORKER,
+        INBOX,
         "self._interrupt(not self._waiting)",
         "self._interrupt(True)",
         "tests/test_worker.py",
     ),
     Bug(
         "a step that was interrupted once is interrupted for ever",
-        WORKER,
+        INBOX,
         "            self._interrupt(False)\n",
         "",
         "tests/test_worker.py",

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.body import MAX_BODY, MAX_DRAINED, parse_object
-from api.openai import chat, completions
+from api.openai import chat, completions, embeddings
 from inference import (
     BadRequest,
     ContextTooLong,
@@ -25,11 +25,16 @@ from inference import (
     UnknownModel,
     WorkerLost,
 )
-from tests.bodies import BODIES, CHAT, COMPLETIONS, WRONG
+from tests.bodies import BODIES, CHAT, COMPLETIONS, EMBEDDINGS, WRONG
 from tests.fake_pool import FakePool, post_head, serving
+from tests.understanding import requests
 
 JSON_TYPE = {"Content-Type": "application/json"}
-MODELS = {CHAT: chat.ChatBody, COMPLETIONS: completions.CompletionBody}
+MODELS = {
+    CHAT: chat.ChatBody,
+    COMPLETIONS: completions.CompletionBody,
+    EMBEDDINGS: embeddings.EmbeddingBody,
+}
 HUGE = 2**70
 
 
@@ -88,8 +93,7 @@ def error_of(response, status):
 
 
 def understand(path, body):
-    dialect = chat if path == CHAT else completions
-    return dialect.understand(parse_object(json.dumps(body).encode()), "fake")
+    return requests(path, parse_object(json.dumps(body).encode()))
 
 
 @pytest.mark.parametrize(("path", "name", "texts"), NUMERIC)
@@ -146,10 +150,10 @@ def test_any_json_in_any_field_is_a_request_or_a_refusal(path, data):
     fields = st.sampled_from(sorted(MODELS[path].model_fields))
     body = BODIES[path] | data.draw(st.dictionaries(fields, SHAPED, max_size=4))
     try:
-        requests = understand(path, body).requests
+        understood = understand(path, body)
     except BadRequest:
         return
-    for request in requests:
+    for request in understood:
         assert msgspec.msgpack.encode(asdict(request))
 
 

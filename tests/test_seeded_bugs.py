@@ -3,10 +3,11 @@
 import pytest
 
 from tests.bugs import BUGS
+from tests.embedding_bugs import EMBEDDING_BUGS
 from tests.protections import PROTECTIONS
 from tests.seeded_bugs import ROOT
 
-ALL = (*BUGS, *PROTECTIONS)
+ALL = (*BUGS, *EMBEDDING_BUGS, *PROTECTIONS)
 
 
 @pytest.mark.parametrize("bug", ALL, ids=lambda bug: bug.name)
