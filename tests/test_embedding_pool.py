@@ -23,6 +23,8 @@ from inference import (
     ShuttingDown,
     UnknownModel,
 )
+from inference.embedding import collected
+from inference.wire import Accepted, Vector
 from tests import poisoned_worker
 from tests.embedding_model import cosine, vector_of
 from tests.poisoned_worker import DEADLY
@@ -80,6 +82,14 @@ async def test_vectors_are_in_the_order_of_their_inputs(pool):
     status = pool.status()
     assert status.embeds and status.capabilities == ["embedding"]
     assert status.info.dimensions == len(one) == 256
+
+
+async def test_vectors_that_come_in_another_order_are_put_in_theirs():
+    answers = asyncio.Queue()
+    for answer in (Accepted(1, 9), Vector(1, 2, b"c"), Vector(1, 0, b"a"), Vector(1, 1, b"b")):
+        answers.put_nowait(answer)
+    made = await collected(answers, 3)
+    assert made.vectors == (b"a", b"b", b"c") and made.prompt_tokens == 9
 
 
 async def test_all_tokens_are_counted_also_those_that_the_model_adds(pool):
