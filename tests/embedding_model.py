@@ -11,7 +11,7 @@ from pathlib import Path
 
 import llama_cpp as lc
 import numpy as np
-from gguf import GGUFReader
+from gguf import GGUFReader, GGUFWriter, PoolingType, TokenType
 
 from inference import load_config, prepare
 from tests.headers import ALIGNMENT, string, text, u32
@@ -35,6 +35,50 @@ def write(path: Path, pooling: str) -> Path:
     (count,) = struct.unpack_from("<Q", data, _COUNT)
     head = data[:_COUNT] + struct.pack("<Q", count + 3)
     path.write_bytes(head + entries + data[_COUNT + 8 :])
+    return path
+
+
+def write_encoder(path: Path) -> Path:
+    """A BERT of random weights, whose tokens see all of an input."""
+    size, wide, letters = 64, 128, "abcdefghijklmnopqrstuvwxyz"
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"\u2581{c}" for c in letters), *letters]
+    writer = GGUFWriter(path, "bert")
+    writer.add_block_count(2)
+    writer.add_context_length(512)
+    writer.add_embedding_length(size)
+    writer.add_feed_forward_length(wide)
+    writer.add_head_count(4)
+    writer.add_layer_norm_eps(1e-12)
+    writer.add_causal_attention(False)
+    writer.add_pooling_type(PoolingType.MEAN)
+    writer.add_tokenizer_model("bert")
+    writer.add_token_list(tokens)
+    writer.add_token_types([TokenType.CONTROL] * 4 + [TokenType.NORMAL] * (len(tokens) - 4))
+    writer.add_token_type_count(1)
+    writer.add_unk_token_id(1)
+    writer.add_bos_token_id(2)
+    writer.add_sep_token_id(3)
+    shapes = {
+        "token_embd": (len(tokens), size),
+        "token_types": (1, size),
+        "position_embd": (512, size),
+        "token_embd_norm": (size,),
+    }
+    for block in ("blk.0.", "blk.1."):
+        parts = ("attn_q", "attn_k", "attn_v", "attn_output")
+        shapes |= {block + part: (size, size) for part in parts}
+        shapes |= {block + "ffn_up": (wide, size), block + "ffn_down": (size, wide)}
+        shapes |= {block + "attn_output_norm": (size,), block + "layer_output_norm": (size,)}
+    random = np.random.default_rng(0)
+    for name, shape in shapes.items():
+        draw = np.ones(shape) if name.endswith("norm") else random.normal(0, 0.2, shape)
+        writer.add_tensor(f"{name}.weight", draw.astype(np.float32))
+        if not name.endswith(("token_embd", "token_types", "position_embd")):
+            writer.add_tensor(f"{name}.bias", random.normal(0, 0.2, shape[0]).astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
     return path
 
 
