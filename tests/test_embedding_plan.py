@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.synthetic import PRESETS
+from benchmarks.embeddings import WAYS, measure
+from benchmarks.synthetic import PRESETS, write
 from inference import Wishes, load_config, prepare, tune
 from inference.fit import Plan, plan
 from inference.footprint import Footprint, Setting, outputs_bytes
@@ -122,3 +123,10 @@ def test_embedding_models_are_listed_by_the_names_in_use() -> None:
         assert named == config.find(f"Qwen/Qwen3-Embedding-{size.upper()}").name
         assert named == f"qwen3-embedding-{size}"
     assert Path(config.find("qwen3-embedding-0.6b:F16").source.file).suffix == ".gguf"
+
+
+async def test_every_way_of_asking_is_measured(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.gguf"
+    write(path, replace(PRESETS["tiny"], embedding=True))
+    rates = await measure(path, count=4, tokens=8, rounds=1)
+    assert rates.keys() == WAYS.keys() and min(rates.values()) > 0
