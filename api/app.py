@@ -14,6 +14,8 @@ from api.ollama import embeddings as ollama_embeddings
 from api.ollama import generation
 from api.ollama import models as ollama_models
 from api.openai import chat, completions, embeddings, models, tokens
+from api.openai.responses import create, stored
+from api.openai.responses.store import Store
 from api.origins import Reach
 from api.tape import Archive
 from inference import Pool
@@ -41,9 +43,10 @@ def create_app(pool: Pool, reach: Reach | None = None, keys: KeyFile | None = No
     app.state.pool = pool
     app.state.metrics = metrics.Metrics(pool)
     app.state.archive = Archive()
+    app.state.responses = Store()
     errors.install(app)
     app.add_middleware(Guard, reach=reach or Reach(), keys=keys)
-    openai = (models, chat, completions, embeddings, tokens)
+    openai = (models, chat, completions, create, stored, embeddings, tokens)
     ollama = (generation, ollama_embeddings, ollama_models)
     rooms = (health, metrics, *openai, messages, *ollama, streams)
     for room in rooms:

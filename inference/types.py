@@ -152,11 +152,13 @@ class Embeddings:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts of one choice; `cached_tokens` of the prompt were not computed again."""
+    """Token counts of one choice; `cached_tokens` of the prompt were not computed again, and
+    `reasoning_tokens` of the completion are thoughts."""
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int
+    reasoning_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,11 +191,21 @@ class ReasoningDelta:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallDelta:
-    """A whole tool call; `position` counts the calls of this choice from 0."""
+    """A tool call, whole or the beginning of one; `position` counts the calls of this choice from
+    0."""
 
     index: int
     position: int
     call: ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class ArgumentsDelta:
+    """More of the arguments of the call at `position`, which no other follows yet."""
+
+    index: int
+    position: int
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +219,7 @@ class Finished:
     stop: str = ""
 
 
-GenerationEvent = Started | TextDelta | ReasoningDelta | ToolCallDelta | Finished
+GenerationEvent = Started | TextDelta | ReasoningDelta | ToolCallDelta | ArgumentsDelta | Finished
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,11 +200,13 @@ class LoadFailed(msgspec.Struct, tag=True):
 
 
 class Accepted(msgspec.Struct, tag=True):
-    """Answer to `Submit` and `Embed`; `thinking` says that the prompt ends inside a think block."""
+    """Answer to `Submit` and `Embed`; `thinking` says that the prompt ends inside a think block,
+    `guided` that a call, once it has begun, is one of the tools with arguments that fit."""
 
     id: int
     prompt_tokens: int
     thinking: bool = False
+    guided: bool = False
 
 
 class Counted(msgspec.Struct, tag=True):
@@ -244,7 +246,7 @@ class Delta(msgspec.Struct, array_like=True):
 
 class End(msgspec.Struct, array_like=True):
     """The last of a choice. Seconds count from the worker's intake of the request; `stop` is the
-    stop string that was met."""
+    stop string that was met, and `reasoning_tokens` of the completion are thoughts."""
 
     id: int
     index: int
@@ -256,6 +258,7 @@ class End(msgspec.Struct, array_like=True):
     first_token: float
     total: float
     stop: str = ""
+    reasoning_tokens: int = 0
 
 
 class Vector(msgspec.Struct, array_like=True):

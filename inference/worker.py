@@ -142,6 +142,7 @@ def _end(progress: Progress, now: float) -> End:
         first_token=seq.first_token - seq.arrived,
         total=now - seq.arrived,
         stop=seq.text.met,
+        reasoning_tokens=seq.thoughts,
     )
 
 
@@ -171,7 +172,9 @@ def _admit(
 ) -> None:
     if read := _attempt(partial(intake.sequences, submit), submit.id, channel):
         sequences, thinking = read
-        channel.send(Accepted(submit.id, sequences[0].prompt_len, thinking))
+        first = sequences[0]
+        guided = first.guide is not None
+        channel.send(Accepted(submit.id, first.prompt_len, thinking, guided))
         inbox.put(sequences)
 
 

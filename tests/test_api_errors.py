@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from api.body import MAX_BODY, MAX_DRAINED, parse_object
 from api.openai import chat, completions, embeddings
+from api.openai.responses import create
 from inference import (
     BadRequest,
     ContextTooLong,
@@ -25,7 +26,7 @@ from inference import (
     UnknownModel,
     WorkerLost,
 )
-from tests.bodies import BODIES, CHAT, COMPLETIONS, EMBEDDINGS, WRONG
+from tests.bodies import BODIES, CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, WRONG
 from tests.fake_pool import FakePool, post_head, serving
 from tests.understanding import requests
 
@@ -33,6 +34,7 @@ JSON_TYPE = {"Content-Type": "application/json"}
 MODELS = {
     CHAT: chat.ChatBody,
     COMPLETIONS: completions.CompletionBody,
+    RESPONSES: create.ResponsesBody,
     EMBEDDINGS: embeddings.EmbeddingBody,
 }
 HUGE = 2**70

@@ -16,6 +16,7 @@ from schemathesis.checks import not_a_server_error
 from api import keys, limits
 from api.app import create_app
 from api.body import parse_object
+from api.errors import UnknownItem, UnknownPrevious
 from api.guard import PUBLIC
 from benchmarks.body_mutants import Mutants
 from benchmarks.contract import Contract
@@ -132,8 +133,8 @@ def understood(path, body):
     """Empty, or why it is refused."""
     try:
         UNDERSTAND[path](body)
-    except UnknownModel:
-        return ""  # is said of no body but of what is served
+    except (UnknownModel, UnknownPrevious, UnknownItem):
+        return ""  # is said of no body but of what is there
     except BadRequest as error:
         return error.message
     return ""

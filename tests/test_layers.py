@@ -34,6 +34,7 @@ LINES = [
         "doctor",
         "hub_client",
         "thoughts",
+        "vocabulary",
         "packing",
     },
     {
@@ -45,9 +46,10 @@ LINES = [
         "gguf_header",
         "template",
         "hub_errors",
-        "grammar",
+        "guide",
     },
     {
+        "grammar",
         "kv_cache",
         "speculation",
         "llama",
@@ -72,7 +74,7 @@ LINE = {module: number for number, line in enumerate(LINES) for module in line}
 # Which packages may be imported where.
 ONLY_IN = {
     "llama_cpp": {"inference/llama.py"},
-    "llguidance": {"inference/grammar.py"},
+    "llguidance": {"inference/grammar.py", "inference/guide.py", "inference/vocabulary.py"},
     "fastapi": {"api/"},
     "starlette": {"api/"},
     "sse_starlette": {"api/"},

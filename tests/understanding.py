@@ -18,6 +18,8 @@ from tests.bodies import (
     OLLAMA_EMBED,
     OLLAMA_EMBEDDINGS,
     OLLAMA_GENERATE,
+    RESPONSES,
+    UNDERSTAND_RESPONSE,
 )
 from tests.fake_pool import FakePool
 
@@ -25,6 +27,7 @@ NOW = FakePool().now
 UNDERSTAND: dict[str, Callable[..., Any]] = {
     CHAT: partial(chat.understand, served="fake"),
     COMPLETIONS: partial(completions.understand, served="fake"),
+    RESPONSES: partial(UNDERSTAND_RESPONSE, served="fake"),
     MESSAGES: partial(messages.understand, served="fake"),
     OLLAMA_CHAT: lambda raw: generation.understand_chat(NOW, raw, "fake"),
     OLLAMA_GENERATE: lambda raw: generation.understand_generate(NOW, raw, "fake"),

@@ -13,6 +13,7 @@ from msgspec import UNSET, UnsetType
 from api.folding import Answer
 from api.openai.replies import Head, ReplyEncoder
 from inference import (
+    ArgumentsDelta,
     Finished,
     FinishReason,
     GenerationEvent,
@@ -25,15 +26,19 @@ from inference import (
 
 
 class FunctionOut(msgspec.Struct):
-    name: str
+    """Without a name it is more of the arguments."""
+
     arguments: str
+    name: str | UnsetType = UNSET
 
 
 class ToolCallOut(msgspec.Struct):
-    id: str
+    """`index` is where it belongs in a stream, in which only the first delta has the others."""
+
     function: FunctionOut
     index: int | UnsetType = UNSET
-    type: str = "function"
+    id: str | UnsetType = UNSET
+    type: Literal["function"] | UnsetType = UNSET
 
 
 class Delta(msgspec.Struct):
@@ -72,20 +77,15 @@ class Encoder(ReplyEncoder):
 
     def encode(self, event: GenerationEvent) -> list[bytes]:
         match event:
-            case TextDelta(index, text):
-                return self._delta(index, Delta(content=text))
-            case ReasoningDelta(index, text):
-                return self._delta(index, Delta(reasoning_content=text, reasoning=text))
-            case ToolCallDelta(index, position, call) if self._functions:
-                function = FunctionOut(call.name, call.arguments)
-                return [] if position else self._delta(index, Delta(function_call=function))
-            case ToolCallDelta(index, position, call):
-                return self._delta(index, Delta(tool_calls=[_call_out(call, position)]))
             case Started():
                 role = Delta(role="assistant", content="")
                 return [frame for index in range(self._n) for frame in self._delta(index, role)]
             case Finished(index, reason):
                 return self._ended(ChunkChoice(index, Delta(), self._reason(reason)), event)
+            case ToolCallDelta() | ArgumentsDelta() if self._functions:
+                return [] if event.position else self._delta(event.index, _of_function(event))
+            case _:
+                return self._delta(event.index, _delta_of(event))
 
     def _choice(self, answer: Answer) -> Choice:
         calls = [_call_out(call) for call in answer.calls]
@@ -107,5 +107,28 @@ class Encoder(ReplyEncoder):
         return self._said(ChunkChoice(index, delta))
 
 
+def _delta_of(event: TextDelta | ReasoningDelta | ToolCallDelta | ArgumentsDelta) -> Delta:
+    match event:
+        case TextDelta(_, text):
+            return Delta(content=text)
+        case ReasoningDelta(_, text):
+            return Delta(reasoning_content=text, reasoning=text)
+        case ToolCallDelta(_, position, call):
+            return Delta(tool_calls=[_call_out(call, position)])
+        case ArgumentsDelta(_, position, text):
+            return Delta(tool_calls=[ToolCallOut(FunctionOut(text), position)])
+
+
+def _of_function(event: ToolCallDelta | ArgumentsDelta) -> Delta:
+    """As it was before there were tools."""
+    if isinstance(event, ArgumentsDelta):
+        return Delta(function_call=FunctionOut(event.text))
+    return Delta(function_call=_function(event.call))
+
+
 def _call_out(call: ToolCall, position: int | UnsetType = UNSET) -> ToolCallOut:
-    return ToolCallOut(call.id, FunctionOut(call.name, call.arguments or "{}"), position)
+    return ToolCallOut(_function(call), position, call.id, "function")
+
+
+def _function(call: ToolCall) -> FunctionOut:
+    return FunctionOut(call.arguments or "{}", call.name)
