@@ -19,6 +19,7 @@ from api.streaming import metered, unless_gone
 from inference import EmbeddingRequest, Embeddings, Pool
 
 MAX_INPUTS: Final = 2048  # as OpenAI's
+_NUMBER: Final = 24  # bytes here of a number of a vector: four, and as many as it takes to write it
 
 Meant = tuple[EmbeddingRequest, Callable[[Embeddings], Awaitable[object]]]
 Written = TypeVar("Written")
@@ -37,6 +38,9 @@ async def embed(
             meter.end(200)
             return meant
         asked, written = meant
+        info = pool.status().info
+        length = asked.dimensions or (info.dimensions if info else 0)
+        meter.hold(len(asked.inputs) * length * _NUMBER)
         request = replace(asked, tenant=http.state.tenant)
         answer = await written(await unless_gone(http, pool.embed(request)))
         response = Response(msgspec.json.encode(answer), media_type="application/json")

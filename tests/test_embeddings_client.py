@@ -3,6 +3,7 @@
 import asyncio
 import base64
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import httpx
 import numpy as np
@@ -203,6 +204,19 @@ async def test_answers_are_as_the_vendors_write_them():
         }
         old = await client.post(OLLAMA_EMBEDDINGS, json={"prompt": "a"})
         assert old.json() == {"embedding": numbers}
+
+
+async def test_vectors_that_would_take_too_much_memory_wait():
+    pool = FakePool([asyncio.Event()])
+    pool.now = replace(pool.now, info=replace(pool.now.info, dimensions=4096))
+    body = {"input": ["a"] * 2048}
+    async with serving(pool) as url, httpx.AsyncClient(base_url=url, timeout=60) as client:
+        going = asyncio.create_task(client.post(EMBEDDINGS, json=body))
+        await pool.waiting.wait()
+        assert (await client.post(EMBEDDINGS, json=body)).status_code == 429
+        assert (await client.post(EMBEDDINGS, json=body | {"dimensions": 64})).status_code == 200
+        going.cancel()
+        await asyncio.wait_for(pool.cancelled.wait(), 10)
 
 
 async def test_a_large_answer_leaves_others_their_turn():
