@@ -167,7 +167,7 @@ def _engine(
         drafts=DRAFTS if model.speculation and not header.pooling else 0,
         host_cells=0 if header.pooling else _host_cells(model, header, planned),
         pooling=header.pooling,
-        whole_inputs=bool(header.pooling) and header.whole_inputs,
+        whole_inputs=header.whole_inputs,
     )
 
 

@@ -152,7 +152,8 @@ def _reasons(case: Case, setting: Setting) -> Iterator[str]:
     yield _why_device(case, setting)
     if case.gpu and len(case.memory.gpus) > 1:
         yield f"Of {len(case.memory.gpus)} GPUs only the one with the most free memory is used."
-    yield _why_kv_type(case, setting)
+    if not case.header.encodes:
+        yield _why_kv_type(case, setting)
     yield from _why_inputs(case, setting) if case.header.pooling else _why_context(case, setting)
     if case.draft:
         yield f"{case.draft.name} ({case.draft.quant}) is loaded beside it, to guess what it says."
@@ -224,7 +225,7 @@ def _why_inputs(case: Case, setting: Setting) -> Iterator[str]:
 
 def _where(gpu: int, ram: int) -> str:
     places = ((gpu, "on the GPU"), (ram, "in RAM"))
-    return ", ".join(f"{_size(size)} {place}" for size, place in places if size)
+    return ", ".join(f"{_size(size)} {place}" for size, place in places if size) or "none"
 
 
 def _size(size: int) -> str:

@@ -144,7 +144,7 @@ def outputs_bytes(header: GgufHeader, setting: Setting) -> int:
     """What leaves the graph. To an embedding model every token is an output: llama.cpp has a row
     of logits for each, whether or not anybody wants them."""
     if header.pooling:
-        row = header.embedding + (header.vocabulary if header.causal else 0)
+        row = header.embedding + (0 if header.encodes else header.vocabulary)
         return 4 * setting.n_ubatch * row
     return logits_bytes(header, setting.slots)
 

@@ -55,7 +55,7 @@ class GgufHeader:
 
     `quant` is the label of the file type ("Q4_K_M"), `context` the length the model was trained
     for; the expert figures are 0 for a dense model. `pooling` is empty unless it is an embedding
-    model; in one that is not `causal` tokens see those that follow, and none is kept.
+    model; where one is not `causal`, tokens see those that follow as well.
     """
 
     path: Path
@@ -84,7 +84,12 @@ class GgufHeader:
     @property
     def whole_inputs(self) -> bool:
         """Whether all tokens of an input have to be computed in one call to be made a vector of."""
-        return self.pooling in ("mean", "cls") or not self.causal
+        return self.pooling in ("mean", "cls") or self.encodes
+
+    @property
+    def encodes(self) -> bool:
+        """Whether it is an embedding model whose tokens see all of an input: nothing is kept."""
+        return bool(self.pooling) and not self.causal
 
     @property
     def parameters(self) -> int:
@@ -96,7 +101,7 @@ class GgufHeader:
 
     def kv_bytes_per_token(self, kv_type: KvType) -> int:
         """Keys and values of one token over all layers; q8_0 stores 32 numbers in 34 bytes."""
-        if not self.causal:
+        if self.encodes:
             return 0
         numbers = self.layers * self.kv_heads * (self.key_size + self.value_size)
         return numbers * 34 // 32 if kv_type == "q8_0" else numbers * 2

@@ -149,7 +149,7 @@ class Embed(msgspec.Struct, tag=True):
     an EmbeddingRequest and in `Submit`."""
 
     id: int
-    inputs: tuple[str | tuple[int, ...], ...]
+    inputs: Annotated[tuple[str | tuple[int, ...], ...], Meta(min_length=1)]
     dimensions: Annotated[int, Meta(ge=1)] | None = None
     truncate: bool = False
     normalised: bool = True

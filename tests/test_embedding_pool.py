@@ -159,6 +159,7 @@ async def test_what_cannot_be_is_refused(pool):
         (ask("Hi", (99_999,)), BadRequest, "input"),
         (ask("Hi", dimensions=257), BadRequest, "dimensions"),
         (ask("Hi", dimensions=0), BadRequest, None),
+        (ask(), BadRequest, None),
         (ask("Hi", model="other"), UnknownModel, "model"),
     ):
         with pytest.raises(error) as refusal:

@@ -80,7 +80,9 @@ def test_a_model_that_sees_all_of_an_input_keeps_none_of_it(tmp_path: Path) -> N
     causal = string("qwen3.attention.causal") + struct.pack("<I?", 7, False)
     pooled = u32("qwen3.pooling_type", 3)
     header = read_header(extra(causal, pooled).at(tmp_path / "m.gguf"))
-    assert header.whole_inputs and header.kv_bytes_per_token("f16") == 0
+    assert header.encodes and header.whole_inputs and header.kv_bytes_per_token("f16") == 0
+    answering = read_header(extra(causal).at(tmp_path / "m.gguf"))
+    assert not answering.whole_inputs and answering.kv_bytes_per_token("f16") > 0
 
 
 def test_names_are_fit_for_a_terminal(tmp_path: Path) -> None:
