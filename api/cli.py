@@ -161,8 +161,7 @@ def serve(  # noqa: PLR0913 - typer wants one parameter per option
         deployment = prepare(config, model, wishes, threads, tuned=tuned)
         _print_plan(deployment)
         pool = Pool(deployment, queue=config.server.queue if queue is None else queue)
-        address, embeds = _address(host, listener), bool(deployment.header.pooling)
-        greeting = _greeting(address, keyed=keys.required(), embeds=embeds)
+        greeting = _greeting(_address(host, listener), deployment, keyed=keys.required())
         server = server_for(create_app(pool, reach, keys), config.server.drain_seconds)
         asyncio.run(_serve(pool, server, listener, greeting))
 
@@ -304,9 +303,9 @@ async def _serve(pool: Pool, server: Server, listener: socket.socket, greeting: 
         await serving
 
 
-def _greeting(address: str, *, keyed: bool, embeds: bool = False) -> str:
+def _greeting(address: str, deployment: Deployment, *, keyed: bool) -> str:
     path, body = "chat/completions", '{"messages": [{"role": "user", "content": "Hello!"}]}'
-    if embeds:
+    if deployment.header.pooling:
         path, body = "embeddings", '{"input": "Hello!"}'
     json_type = "Content-Type: application/json"
     headers = ["-H", json_type, *(["-H", "Authorization: Bearer YOUR_KEY"] if keyed else [])]

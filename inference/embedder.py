@@ -75,11 +75,8 @@ def load(config: EngineConfig, loaded: Callable[[], None]) -> tuple[Llama, Embed
     embedder = Embedder(llama)
     loaded()
     embedder.prove()
-    return (
-        llama,
-        embedder,
-        Packer(config.slots, config.context, config.batch, whole=config.whole_inputs),
-    )
+    packer = Packer(config.slots, config.context, config.batch, whole=config.whole_inputs)
+    return llama, embedder, packer
 
 
 def run(

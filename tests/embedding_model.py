@@ -58,19 +58,8 @@ def write_encoder(path: Path) -> Path:
     writer.add_unk_token_id(1)
     writer.add_bos_token_id(2)
     writer.add_sep_token_id(3)
-    shapes = {
-        "token_embd": (len(tokens), size),
-        "token_types": (1, size),
-        "position_embd": (512, size),
-        "token_embd_norm": (size,),
-    }
-    for block in ("blk.0.", "blk.1."):
-        parts = ("attn_q", "attn_k", "attn_v", "attn_output")
-        shapes |= {block + part: (size, size) for part in parts}
-        shapes |= {block + "ffn_up": (wide, size), block + "ffn_down": (size, wide)}
-        shapes |= {block + "attn_output_norm": (size,), block + "layer_output_norm": (size,)}
     random = np.random.default_rng(0)
-    for name, shape in shapes.items():
+    for name, shape in _shapes(len(tokens), size, wide).items():
         draw = np.ones(shape) if name.endswith("norm") else random.normal(0, 0.2, shape)
         writer.add_tensor(f"{name}.weight", draw.astype(np.float32))
         if not name.endswith(("token_embd", "token_types", "position_embd")):
@@ -80,6 +69,22 @@ def write_encoder(path: Path) -> Path:
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def _shapes(vocabulary: int, size: int, wide: int) -> dict[str, tuple[int, ...]]:
+    """The tensors of the encoder."""
+    shapes = {
+        "token_embd": (vocabulary, size),
+        "token_types": (1, size),
+        "position_embd": (512, size),
+        "token_embd_norm": (size,),
+    }
+    for block in ("blk.0.", "blk.1."):
+        parts = ("attn_q", "attn_k", "attn_v", "attn_output")
+        shapes |= {block + part: (size, size) for part in parts}
+        shapes |= {block + "ffn_up": (wide, size), block + "ffn_down": (size, wide)}
+        shapes |= {block + "attn_output_norm": (size,), block + "layer_output_norm": (size,)}
+    return shapes
 
 
 @contextmanager
