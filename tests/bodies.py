@@ -14,6 +14,8 @@ ALLOWS = {"mode": "auto", "tools": [F]}
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 RESPONSES = "/v1/responses"
 MESSAGES, OLLAMA_CHAT, OLLAMA_GENERATE = "/v1/messages", "/api/chat", "/api/generate"
+EMBEDDINGS, OLLAMA_EMBED = "/v1/embeddings", "/api/embed"
+OLLAMA_EMBEDDINGS = "/api/embeddings"
 UNDERSTAND_RESPONSE = partial(create.understand, Store(), "")
 BODIES = {
     CHAT: {"messages": HI},
@@ -22,6 +24,9 @@ BODIES = {
     MESSAGES: {"messages": HI},
     OLLAMA_CHAT: {"messages": HI, "stream": False},
     OLLAMA_GENERATE: {"prompt": "Hi", "stream": False},
+    EMBEDDINGS: {"input": "Hi"},
+    OLLAMA_EMBED: {"input": "Hi"},
+    OLLAMA_EMBEDDINGS: {"prompt": "Hi"},
 }
 WRONG = [
     (CHAT, "messages", None),
@@ -172,4 +177,26 @@ WRONG = [
     (RESPONSES, "moderation", {"model": "x"}),
     (RESPONSES, "prompt", {"id": "x"}),
     (RESPONSES, "top_logprobs", 3),
+    (EMBEDDINGS, "input", None),
+    (EMBEDDINGS, "input", ""),
+    (EMBEDDINGS, "input", []),
+    (EMBEDDINGS, "input", ["Hi", ""]),
+    (EMBEDDINGS, "input", ["Hi", 5]),
+    (EMBEDDINGS, "input", [1.5]),
+    (EMBEDDINGS, "input", [-1]),
+    (EMBEDDINGS, "input", [2**31]),
+    (EMBEDDINGS, "input", [[1], []]),
+    (EMBEDDINGS, "input", [[[1]]]),
+    (EMBEDDINGS, "input", ["Hi"] * 2049),
+    (EMBEDDINGS, "encoding_format", "int8"),
+    (EMBEDDINGS, "dimensions", 0),
+    (EMBEDDINGS, "dimensions", 2**31),
+    (EMBEDDINGS, "timeout", 0),
+    (EMBEDDINGS, "model", 5),
+    (OLLAMA_EMBED, "input", {"text": "Hi"}),
+    (OLLAMA_EMBED, "input.1", ["Hi", 5]),
+    (OLLAMA_EMBED, "input", ["Hi"] * 2049),
+    (OLLAMA_EMBED, "dimensions", -1),
+    (OLLAMA_EMBED, "truncate", "perhaps"),
+    (OLLAMA_EMBEDDINGS, "prompt", ["Hi"]),
 ]

@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections import Counter
 from contextlib import suppress
-from functools import partial
 from itertools import islice
 
 import httpx
@@ -15,14 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis.checks import not_a_server_error
 
 from api import keys, limits
-from api.anthropic import messages
 from api.app import create_app
 from api.body import number, parse_object
 from api.errors import UnknownItem, UnknownPrevious
 from api.guard import PUBLIC
-from api.ollama import generation
-from api.openai import chat, completions
-from benchmarks.body_mutants import CHAT, COMPLETIONS, RESPONSES, Mutants
+from benchmarks.body_mutants import Mutants
 from benchmarks.contract import Contract
 from benchmarks.exchange import Reply
 from inference import (
@@ -37,18 +33,10 @@ from inference import (
     UnknownModel,
     WorkerLost,
 )
-from tests.bodies import BODIES, MESSAGES, OLLAMA_CHAT, OLLAMA_GENERATE, UNDERSTAND_RESPONSE, WRONG
+from tests.bodies import BODIES, WRONG
 from tests.fake_pool import FakePool, end, hello, serving
+from tests.understanding import UNDERSTAND
 
-NOW = FakePool().now
-UNDERSTAND = {
-    CHAT: chat.understand,
-    COMPLETIONS: completions.understand,
-    RESPONSES: UNDERSTAND_RESPONSE,
-    MESSAGES: messages.understand,
-    OLLAMA_CHAT: partial(generation.understand_chat, NOW),
-    OLLAMA_GENERATE: partial(generation.understand_generate, NOW),
-}
 CALL = ToolCallDelta(0, 0, ToolCall("call_1", "add", '{"a": 1}'))
 SCRIPTS = [
     hello(),
@@ -152,7 +140,7 @@ def test_what_is_refused_by_name_it_forbids(contract, path, field, value):
 def understood(path, body):
     """Empty, or why it is refused."""
     try:
-        UNDERSTAND[path](body, "fake")
+        UNDERSTAND[path](body)
     except (UnknownModel, UnknownPrevious, UnknownItem):
         return ""  # is said of no body but of what is there
     except BadRequest as error:
