@@ -14,7 +14,7 @@ from typing import Final
 
 from inference.budget import Block, Budget, Tags
 from inference.grammar import Grammars
-from inference.guide import Opening
+from inference.guide import MOST_CALLS, Opening, Outline
 from inference.llama import Llama
 from inference.packing import Job
 from inference.preamble import Preamble
@@ -170,13 +170,14 @@ class Intake:
 
     def _guides(self, submit: Submit, opening: Opening, start: int) -> Guides:
         """What keeps each choice to what it has to be, or the calls in it to the tools."""
-        asked, n, chat = submit.constraint, submit.n, submit.prompt
+        outline = Outline(opening, start, MOST_CALLS if submit.parallel_calls else 1)
+        asked, chat = submit.constraint, submit.prompt
         tools = chat.tools if isinstance(chat, Chat) else ()
         if asked:
-            return self._grammars.guides(asked, tools, opening, start, n)
+            return self._grammars.guides(asked, tools, outline, submit.n)
         if isinstance(chat, Chat) and tools and not chat.continued:
-            return self._grammars.call_guides(tools, opening, start, n)
-        return [None] * n
+            return self._grammars.call_guides(tools, outline, submit.n)
+        return [None] * submit.n
 
     def _resumed(self, sequences: list[Sequence], said: tuple[Said, ...]) -> list[Sequence]:
         """Those that have not ended, after what each of them has `said`."""

@@ -257,6 +257,7 @@ class Pool:
                 sampling=_params(sampling, seed),
                 max_tokens=request.max_tokens,
                 constraint=_only(request),
+                parallel_calls=request.parallel_calls,
                 thinking_budget=request.thinking_budget,
                 min_tokens=request.min_tokens,
                 ignore_eos=request.ignore_eos,

@@ -129,6 +129,7 @@ class Submit(msgspec.Struct, tag=True):
     prompt: Chat | Text | Tokens
     sampling: SamplingParams
     constraint: Constraint | None = None
+    parallel_calls: bool = True
     max_tokens: Annotated[int, Meta(ge=1)] | None = None
     thinking_budget: Annotated[int, Meta(ge=0)] | None = None
     min_tokens: int = 0

@@ -28,6 +28,7 @@ BODIES = {
     OLLAMA_EMBED: {"input": "Hi"},
     OLLAMA_EMBEDDINGS: {"prompt": "Hi"},
 }
+STREAMED = (CHAT, COMPLETIONS, RESPONSES, MESSAGES, OLLAMA_CHAT, OLLAMA_GENERATE)
 WRONG = [
     (CHAT, "messages", None),
     (CHAT, "messages", []),

@@ -4,7 +4,6 @@ Pure but for its route. Fields follow OpenAI's API reference, and what others ha
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Literal, Self
 
@@ -112,10 +111,9 @@ class ChatBody(GenerationBody, ThinkingBody):
 
     def constraints(self) -> tuple[Constraint, ...]:
         """A forced call leaves no text of which anything else could be asked."""
-        several, choice = self.parallel_tool_calls, self.tool_choice
-        if choice.forced:
-            return (Constraint("calls", "tool_choice", choice.name, several=several),)
-        return tuple(replace(asked, several=several) for asked in super().constraints())
+        if self.tool_choice.forced:
+            return (Constraint("calls", "tool_choice", self.tool_choice.name),)
+        return super().constraints()
 
 
 def understand(raw: dict[str, Any], served: str) -> Call:
@@ -133,6 +131,7 @@ def to_request(body: ChatBody, id: str) -> GenerationRequest:
         id=id,
         messages=tuple(_message(message) for message in body.messages),
         tools=body.offered(),
+        parallel_calls=body.parallel_tool_calls,
         continued=body.continue_final_message,
         thinking=body.wants_thoughts(),
         thinking_budget=body.most_thoughts(),
