@@ -6,6 +6,7 @@ next token. Knows no scheduling and no sampling.
 
 import math
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Final
@@ -13,9 +14,10 @@ from typing import Final
 from inference.budget import Budget, Tags
 from inference.grammar import Grammars, Guide, Opening, Vocabulary
 from inference.llama import Llama
+from inference.logprobs import MOST, Ledger
 from inference.renderer import Renderer, Source
 from inference.sequence import SamplingParams, Sequence, TextOut
-from inference.types import BadRequest, ContextTooLong, Tool
+from inference.types import BadRequest, ContextTooLong, TokenLogprob, Tool
 from inference.wire import Chat, Count, Counted, Said, Submit, Text, Tokens
 
 _LONGEST_TEXT: Final = 8 << 20  # bytes that tokens may spell: they have to fit a frame
@@ -51,7 +53,9 @@ class Intake:
             thinking = False
         self._check(submit, len(tokens))
         context = self._llama.info.context
-        limit = min(context, len(tokens) + (submit.max_tokens or context))
+        most = context if submit.max_tokens is None else submit.max_tokens
+        limit = min(context, len(tokens) + most)
+        echo = self._echo(submit.prompt, tokens) if submit.echo else ""
         guides = self._guides(submit, thinking, len(tokens))
         sequences = [
             Sequence(
@@ -62,6 +66,7 @@ class Intake:
                 sampling=_choice(submit.sampling, index),
                 min_tokens=submit.min_tokens,
                 ignore_eos=submit.ignore_eos,
+                stop_tokens=frozenset(submit.stop_tokens),
                 guide=guides[index],
                 text=TextOut(submit.stop),
                 budget=self._budget(submit, thinking),
@@ -71,6 +76,9 @@ class Intake:
                 salt=submit.salt,
                 tenant=submit.tenant,
                 speculate=submit.speculate,
+                echo=echo,
+                prompt_logprobs=self._prompt_ledger(submit, tokens, echo),
+                logprobs=None if submit.logprobs is None else Ledger(submit.logprobs, len(echo)),
             )
             for index in range(submit.n)
         ]
@@ -80,8 +88,14 @@ class Intake:
         """Whether a prompt of so many tokens can be answered as asked."""
         if not length:
             raise BadRequest("the prompt is empty", "prompt")
-        if bad := next((t for t, _ in submit.sampling.logit_bias if not self._known(t)), None):
-            raise BadRequest(f"token {bad} is not in the vocabulary", "logit_bias")
+        self._check_tokens([token for token, _ in submit.sampling.logit_bias], "logit_bias")
+        self._check_tokens(submit.stop_tokens, "stop_token_ids")
+        numbers = length * (1 + (submit.logprobs or 0)) * submit.n
+        if submit.echo and submit.logprobs is not None and numbers > MOST:
+            raise BadRequest(
+                f"logprobs: {numbers} numbers are asked for of the prompt, at most {MOST} are given",
+                "logprobs",
+            )
         context = self._llama.info.context
         if length >= context:
             raise ContextTooLong(
@@ -90,6 +104,10 @@ class Intake:
                 f"This model's maximum context length is {context} tokens, answer included.",
                 "messages" if isinstance(submit.prompt, Chat) else "prompt",
             )
+
+    def _check_tokens(self, tokens: Iterable[int], field: str) -> None:
+        if bad := next((t for t in tokens if not 0 <= t < self._llama.n_vocab), None):
+            raise BadRequest(f"token {bad} is not in the vocabulary", field)
 
     def counted(self, count: Count) -> Counted:
         """What is to be told of a prompt, however long it is. Raises BadRequest."""
@@ -104,11 +122,24 @@ class Intake:
 
     def _spelled(self, tokens: list[int]) -> str:
         """The text of tokens, control tokens as they are written."""
-        llama = self._llama
-        pieces = [llama.pieces[t] or llama.token_text(t).encode() for t in tokens]
+        pieces = [self._llama.written(token) for token in tokens]
         if sum(map(len, pieces)) > _LONGEST_TEXT:
             raise BadRequest(f"tokens: spell more than {_LONGEST_TEXT >> 20} MiB", "tokens")
         return b"".join(pieces).decode(errors="replace")
+
+    def _echo(self, prompt: Chat | Text | Tokens, tokens: list[int]) -> str:
+        """A prompt as text."""
+        return prompt.text if isinstance(prompt, Text) else self._spelled(tokens)
+
+    def _prompt_ledger(self, submit: Submit, tokens: list[int], echo: str) -> Ledger | None:
+        """For the log probabilities of a prompt, if they are wanted. What a vocabulary puts before
+        a text, such as BOS, is not in it."""
+        if not echo or submit.logprobs is None:
+            return None
+        ledger = Ledger(submit.logprobs, len(echo) - len(self._spelled(tokens)))
+        first = self._llama.written(tokens[0])
+        ledger.add(first, TokenLogprob(first, None))
+        return ledger
 
     @cached_property
     def _grammars(self) -> Grammars:
@@ -139,8 +170,7 @@ class Intake:
     def _tokens(self, prompt: Chat | Text | Tokens) -> tuple[list[int], bool]:
         match prompt:
             case Tokens(ids):
-                if bad := next((t for t in ids if not self._known(t)), None):
-                    raise BadRequest(f"token {bad} is not in the vocabulary", "prompt")
+                self._check_tokens(ids, "prompt")
                 return list(ids), False
             case Text(text):
                 return self._llama.tokenize(text, special=True, begin=True), False
@@ -161,9 +191,6 @@ class Intake:
         if chat.continued and not thinking:  # thoughts come before anything else
             return None
         return Budget(self._tags, submit.thinking_budget, thinking)
-
-    def _known(self, token: int) -> bool:
-        return 0 <= token < self._llama.n_vocab
 
 
 def _tags(llama: Llama) -> Tags | None:

@@ -96,6 +96,9 @@ class GenerationRequest:
     served. `priority` is -1, 0 or 1;
     after `deadline` seconds the request ends with DeadlineExceeded; computed prefixes are shared
     among requests of the same `salt` only. `tenant` is in whose name it is asked, "" if nobody's.
+    An answer ends with any of `stop_tokens`. With `logprobs` its tokens come with their log
+    probabilities and so many of the likeliest ones; of a `prompt` that it begins with, an `echo`,
+    the prompt's too. Only there `max_tokens` may be 0.
     """
 
     id: str
@@ -113,6 +116,9 @@ class GenerationRequest:
     min_tokens: int = 0
     ignore_eos: bool = False
     stop: tuple[str, ...] = ()
+    stop_tokens: tuple[int, ...] = ()
+    logprobs: int | None = None
+    echo: bool = False
     n: int = 1
     priority: int = 0
     deadline: float | None = None
@@ -147,9 +153,27 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token, as bytes, and its natural log probability as the model said it, before anything that
+    a request wants of the sampling. The first token of a prompt has none. `top` are the likeliest
+    ones at its place. It has a part in the characters from `start` to `end` of its choice's text.
+    """
+
+    token: bytes
+    logprob: float | None
+    top: tuple[tuple[bytes, float], ...] = ()
+    start: int = 0
+    end: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class TextDelta:
+    """The next text of an answer. Every token with a part in it is listed once, if that was asked
+    for, with the first of its text; of a prompt continued as it is, the token that ends it too."""
+
     index: int
     text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

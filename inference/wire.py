@@ -16,7 +16,15 @@ from msgspec import Meta
 
 from inference.gguf_format import Stamp
 from inference.sequence import SamplingParams
-from inference.types import BadRequest, Constraint, FinishReason, Message, ModelInfo, Tool
+from inference.types import (
+    BadRequest,
+    Constraint,
+    FinishReason,
+    Message,
+    ModelInfo,
+    TokenLogprob,
+    Tool,
+)
 
 MAX_FRAME = 32 << 20  # the largest accepted prompt, escaped, with room
 DRAFTS = 16  # tokens guessed in a step
@@ -116,7 +124,7 @@ class Submit(msgspec.Struct, tag=True):
     prompt: Chat | Text | Tokens
     sampling: SamplingParams
     constraint: Constraint | None = None
-    max_tokens: Annotated[int, Meta(ge=1)] | None = None
+    max_tokens: Annotated[int, Meta(ge=0)] | None = None
     thinking_budget: Annotated[int, Meta(ge=0)] | None = None
     min_tokens: int = 0
     ignore_eos: bool = False
@@ -126,6 +134,9 @@ class Submit(msgspec.Struct, tag=True):
     tenant: str = ""
     speculate: bool = True
     stop: tuple[Annotated[str, Meta(min_length=1)], ...] = ()
+    stop_tokens: tuple[int, ...] = ()
+    logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    echo: bool = False
     n: Annotated[int, Meta(ge=1)] = 1
     waited: float = 0.0
     said: tuple[Said, ...] = ()
@@ -206,12 +217,14 @@ class Begin(msgspec.Struct, tag=True):
 
 
 class Delta(msgspec.Struct, array_like=True):
-    """The next text of a choice, and the tokens since the delta before it."""
+    """The next text of a choice, and the tokens since the delta before it. Their log probabilities,
+    where they are wanted, may be of text that is to come; the prompt's come with the first."""
 
     id: int
     index: int
     text: str
     tokens: list[int] = []
+    logprobs: list[TokenLogprob] = []
 
 
 class End(msgspec.Struct, array_like=True):
@@ -228,6 +241,7 @@ class End(msgspec.Struct, array_like=True):
     first_token: float
     total: float
     stop: str = ""
+    logprobs: list[TokenLogprob] = []
 
 
 class Step(msgspec.Struct, tag=True):

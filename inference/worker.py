@@ -148,7 +148,7 @@ def _delta(progress: Progress) -> Delta:
     seq = progress.seq
     tokens = seq.tokens[seq.told :]
     seq.told = len(seq.tokens)
-    return Delta(seq.id, seq.index, progress.text, tokens)
+    return Delta(seq.id, seq.index, progress.text, tokens, seq.take_logprobs())
 
 
 def _stats(scheduler: Scheduler) -> Stats:
@@ -174,6 +174,7 @@ def _end(progress: Progress, now: float) -> End:
         first_token=seq.first_token - seq.arrived,
         total=now - seq.arrived,
         stop=seq.text.met,
+        logprobs=seq.take_logprobs(),
     )
 
 

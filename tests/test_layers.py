@@ -24,6 +24,7 @@ LINES = [
         "addresses",
         "schema_bounds",
     },
+    {"logprobs"},
     {"model", "sequence", "yaml_file", "gguf_format", "parser", "doctor", "hub_client", "thoughts"},
     {
         "host_cache",

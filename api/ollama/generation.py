@@ -6,7 +6,7 @@ request asks for the model to be loaded, which it is. `keep_alive` is ignored, a
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Annotated, Any, Final
 from uuid import uuid4
 
 import msgspec
@@ -32,8 +32,6 @@ from inference import GenerationRequest, Message, Pool, PoolStatus
 
 # Fields we know and do not do, with the values that ask for nothing.
 REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
-    "logprobs": (False,),
-    "top_logprobs": (0,),
     "suffix": ("",),
     "template": ("",),
     "context": ([],),
@@ -63,12 +61,15 @@ class GenerateBase(WireModel):
     options: SentOptions = Options()
     think: Think = None
     format: Format = ()
+    logprobs: bool = False
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] = 0
 
     def shared(self, model: str) -> dict[str, Any]:
         """The fields of a `GenerationRequest` that both endpoints say alike."""
         thinking = None if self.think is None else bool(self.think)
         said = {"id": uuid4().hex, "model": model, "thinking": thinking, "constraints": self.format}
-        return said | self.options.meant()
+        logprobs = self.top_logprobs if self.logprobs else None
+        return said | {"logprobs": logprobs} | self.options.meant()
 
 
 class ChatAsked(GenerateBase):

@@ -24,6 +24,7 @@ from api.openai.common import (
 from api.openai.constraints import Calling, ToolChoice
 from api.openai.encoder import Choice, ChunkChoice, Encoder, Reply
 from api.openai.fields import Arguments, Content, Role
+from api.openai.logprobs import Alternatives, Wanted
 from api.openai.thinking import ThinkingBody
 from api.streaming import Call, answer
 from inference import (
@@ -36,18 +37,24 @@ from inference import (
 )
 
 REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
-    "logprobs": (False,),
     "modalities": (["text"],),
     "audio": (),
 }
 MAX_CALLS: Final = 128
+_TRUE: Final = {"enum": [True, "true"]}
 ONE_BEGINNING: Final[dict[str, Any]] = {
     "if": {
-        "properties": {"continue_final_message": {"enum": [True, "true"]}},
+        "properties": {"continue_final_message": _TRUE},
         "required": ["continue_final_message"],
     },
     "then": {"properties": {"add_generation_prompt": {"enum": [False, "false", None]}}},
     "else": {"properties": {"add_generation_prompt": {"enum": [True, "true", None]}}},
+}
+NO_TOP_ALONE: Final[dict[str, Any]] = {
+    "anyOf": [
+        {"properties": {"logprobs": _TRUE}, "required": ["logprobs"]},
+        {"properties": {"top_logprobs": {"enum": [0, None]}}},
+    ]
 }
 
 router = APIRouter()
@@ -120,8 +127,10 @@ class ChatBody(GenerationBody, ThinkingBody):
     function_call: Literal["auto", "none"] = "auto"
     continue_final_message: bool = False
     add_generation_prompt: bool | None = None
+    logprobs: Wanted = False
+    top_logprobs: Alternatives = 0
 
-    model_config = ConfigDict(json_schema_extra=ONE_BEGINNING)
+    model_config = ConfigDict(json_schema_extra=ONE_BEGINNING | NO_TOP_ALONE)
 
     def offered(self) -> tuple[Tool, ...]:
         if "none" in (self.tool_choice.mode, self.function_call):
@@ -138,6 +147,12 @@ class ChatBody(GenerationBody, ThinkingBody):
             )
         return self
 
+    @model_validator(mode="after")
+    def _no_top_alone(self) -> Self:
+        if self.top_logprobs and not self.logprobs:
+            raise BadRequest("top_logprobs needs logprobs to be true.", "top_logprobs")
+        return self
+
     def constraints(self) -> tuple[Constraint, ...]:
         """A forced call leaves no text of which anything else could be asked."""
         several, choice = self.parallel_tool_calls, self.tool_choice
@@ -151,7 +166,8 @@ def understand(raw: dict[str, Any], served: str) -> Call:
     body = read(ChatBody, raw, REFUSED)
     head = Head.new("chatcmpl", served)
     usage = bool(body.stream_options.include_usage)
-    encoder = Encoder(head, body.n, usage, functions=bool(body.functions and not body.tools))
+    functions = bool(body.functions and not body.tools)
+    encoder = Encoder(head, body.n, usage, functions=functions, logprobs=body.logprobs)
     return Call((to_request(body, head.id),), encoder, body.stream, body.resumable)
 
 
@@ -167,6 +183,7 @@ def to_request(body: ChatBody, id: str) -> GenerationRequest:
         thinking_budget=body.most_thoughts(),
         template_kwargs=kwargs,
         max_tokens=unlimited(limit),
+        logprobs=body.top_logprobs if body.logprobs else None,
         **body.shared(),
     )
 

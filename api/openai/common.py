@@ -26,10 +26,8 @@ MAX_BIASES: Final = 300
 
 # Fields we know and do not do, with the values that ask for nothing.
 REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
-    "top_logprobs": (0,),
-    "prompt_logprobs": (0,),
+    "prompt_logprobs": (),
     "best_of": (1,),
-    "stop_token_ids": ([],),
     "grammar": ("",),
     "json_schema": ({},),
 }
@@ -40,7 +38,6 @@ _BOOLEANS: Final = (
     "think",
     "continue_final_message",
     "add_generation_prompt",
-    "logprobs",
     "echo",
     "speculation",
     "resumable",
@@ -117,6 +114,7 @@ class GenerationBody(Constraints):
     min_tokens: int = Field(0, ge=0, le=INT32)
     ignore_eos: bool = False
     stop: Stops = ()
+    stop_token_ids: list[TokenId] = Field([], max_length=16)
     seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1)
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
@@ -146,6 +144,7 @@ class GenerationBody(Constraints):
             "min_tokens": self.min_tokens,
             "ignore_eos": self.ignore_eos,
             "stop": self.stop,
+            "stop_tokens": tuple(self.stop_token_ids),
             "n": self.n,
             "priority": _PRIORITY.get(self.service_tier or "", 0),
             "deadline": self.timeout,

@@ -6,12 +6,12 @@ j of prompt i has index i * n + j, as in OpenAI's API reference.
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 
 import msgspec
 from fastapi import APIRouter, Request, Response
 from msgspec import UNSET, UnsetType
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from api.body import INT32, MAX_BODY, Text
 from api.openai.common import (
@@ -27,19 +27,18 @@ from api.openai.common import (
     unlimited,
 )
 from api.openai.errors import DONE, framed
+from api.openai.logprobs import Alternatives, TextLogprobs
 from api.streaming import Call, answer
 from inference import (
+    BadRequest,
     Finished,
     FinishReason,
     GenerationEvent,
     GenerationRequest,
-    ReasoningDelta,
     TextDelta,
 )
 
 REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
-    "echo": (False,),
-    "logprobs": (),
     "suffix": ("",),
 }
 MAX_PROMPTS: Final = 32
@@ -55,6 +54,12 @@ _SEVERAL_PROMPTS: Final = {
     "items": {"anyOf": _ONE_PROMPT},
     "minItems": 1,
     "maxItems": MAX_PROMPTS,
+}
+NOTHING_OF_A_PROMPT: Final[dict[str, Any]] = {
+    "anyOf": [
+        {"properties": {"echo": {"enum": [True, "true"]}}, "required": ["echo"]},
+        {"properties": {"max_tokens": {"not": {"const": 0}}}},
+    ]
 }
 
 router = APIRouter()
@@ -88,6 +93,20 @@ class CompletionBody(GenerationBody):
         BeforeValidator(_prompts),
         WithJsonSchema({"anyOf": [*_ONE_PROMPT, _SEVERAL_PROMPTS]}),
     ]
+    max_tokens: Annotated[int, Field(ge=-1, le=INT32)] | None = None
+    echo: bool = False
+    logprobs: Alternatives | None = None
+
+    model_config = ConfigDict(json_schema_extra=NOTHING_OF_A_PROMPT)
+
+    @model_validator(mode="after")
+    def _some_tokens(self) -> Self:
+        if self.max_tokens == 0 and not self.echo:
+            raise BadRequest(
+                "max_tokens has to be at least 1, or -1 for no limit, unless there is an echo.",
+                "max_tokens",
+            )
+        return self
 
 
 def understand(raw: dict[str, Any], served: str) -> Call:
@@ -105,6 +124,8 @@ def to_requests(body: CompletionBody, id: str) -> tuple[GenerationRequest, ...]:
             id=id,
             prompt=prompt,
             max_tokens=unlimited(body.max_tokens),
+            echo=body.echo,
+            logprobs=body.logprobs,
             **body.shared(),
         )
         for prompt in body.prompt
@@ -115,7 +136,7 @@ class TextChoice(msgspec.Struct):
     index: int
     text: str
     finish_reason: FinishReason | None = None
-    logprobs: None = None
+    logprobs: TextLogprobs | None = None
 
 
 class TextReply(msgspec.Struct):
@@ -140,8 +161,9 @@ class Encoder:
 
     def encode(self, event: GenerationEvent) -> list[bytes]:
         match event:
-            case TextDelta(index, text) | ReasoningDelta(index, text):
-                return [framed(self._reply([TextChoice(index, text)]))]
+            case TextDelta(index, text, logprobs):
+                told = TextLogprobs.of(logprobs) if logprobs else None
+                return [framed(self._reply([TextChoice(index, text, logprobs=told)]))]
             case Finished(index, reason):
                 self._ends.append(event)
                 reply = self._reply([TextChoice(index, "", reason)])
@@ -158,19 +180,23 @@ class Encoder:
 
     def fold(self, events: list[GenerationEvent]) -> bytes:
         ends = sorted((e for e in events if isinstance(e, Finished)), key=lambda end: end.index)
-        texts: list[list[str]] = [[] for _ in ends]
+        deltas: list[list[TextDelta]] = [[] for _ in ends]
         for event in events:
-            if isinstance(event, TextDelta | ReasoningDelta):
-                texts[event.index].append(event.text)
-        reply = self._reply(
-            [TextChoice(e.index, "".join(t), e.reason) for e, t in zip(ends, texts, strict=True)]
-        )
+            if isinstance(event, TextDelta):
+                deltas[event.index].append(event)
+        reply = self._reply([_whole(*both) for both in zip(ends, deltas, strict=True)])
         reply.usage = Usage.of(ends, self._n)
         reply.timings = Timings.of(ends[0])
         return msgspec.json.encode(reply)
 
     def _reply(self, choices: list[TextChoice]) -> TextReply:
         return TextReply(self._head.id, self._head.created, self._head.model, choices)
+
+
+def _whole(end: Finished, deltas: list[TextDelta]) -> TextChoice:
+    text = "".join(delta.text for delta in deltas)
+    logprobs = tuple(one for delta in deltas for one in delta.logprobs)
+    return TextChoice(end.index, text, end.reason, TextLogprobs.of(logprobs) if logprobs else None)
 
 
 OPERATIONS: Final = (

@@ -13,6 +13,7 @@ from msgspec import UNSET, UnsetType
 
 from api.openai.common import FINGERPRINT, Head, Timings, Usage
 from api.openai.errors import DONE, framed
+from api.openai.logprobs import ChatLogprobs
 from inference import (
     Finished,
     FinishReason,
@@ -20,6 +21,7 @@ from inference import (
     ReasoningDelta,
     Started,
     TextDelta,
+    TokenLogprob,
     ToolCall,
     ToolCallDelta,
 )
@@ -53,12 +55,14 @@ class ChunkChoice(msgspec.Struct):
     index: int
     delta: Delta
     finish_reason: Reason | None = None
+    logprobs: ChatLogprobs | UnsetType = UNSET
 
 
 class Choice(msgspec.Struct):
     index: int
     message: Delta
     finish_reason: Reason
+    logprobs: ChatLogprobs | UnsetType = UNSET
 
 
 AnyChoice = TypeVar("AnyChoice", ChunkChoice, Choice)
@@ -84,6 +88,7 @@ class _Answer:
     text: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
     calls: list[ToolCallOut] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
 
     def message(self, functions: bool) -> Delta:
         reasoning = "".join(self.reasoning) or UNSET
@@ -99,19 +104,31 @@ class _Answer:
 
 class Encoder:
     """Writes the events of one request with `n` choices; of a client that knows `functions` only
-    the first call is one that it can read."""
+    the first call is one that it can read. Whether it wants `logprobs` matters where there are
+    none."""
 
-    def __init__(self, head: Head, n: int, include_usage: bool, functions: bool = False) -> None:
+    def __init__(
+        self,
+        head: Head,
+        n: int,
+        include_usage: bool,
+        functions: bool = False,
+        logprobs: bool = False,
+    ) -> None:
         self._head = head
         self._n = n
         self._include_usage = include_usage
         self._functions = functions
+        self._logprobs = logprobs
         self._ends: list[Finished] = []
 
     def encode(self, event: GenerationEvent) -> list[bytes]:
         match event:
-            case TextDelta(index, text):
+            case TextDelta(index, text, ()):
                 return [self._chunk(index, Delta(content=text))]
+            case TextDelta(index, text, logprobs):
+                told = ChatLogprobs.of(logprobs)
+                return [framed(self._reply([ChunkChoice(index, Delta(content=text), None, told)]))]
             case ReasoningDelta(index, text):
                 return [self._chunk(index, Delta(reasoning_content=text, reasoning=text))]
             case ToolCallDelta(index, position, call) if self._functions:
@@ -140,15 +157,21 @@ class Encoder:
         answers = [_Answer() for _ in range(self._n)]
         for event in events:
             match event:
-                case TextDelta(index, text):
+                case TextDelta(index, text, logprobs):
                     answers[index].text.append(text)
+                    answers[index].logprobs += logprobs
                 case ReasoningDelta(index, text):
                     answers[index].reasoning.append(text)
                 case ToolCallDelta(index, _, call):
                     answers[index].calls.append(_call_out(call))
         ends = sorted((e for e in events if isinstance(e, Finished)), key=lambda end: end.index)
         choices = [
-            Choice(end.index, answer.message(self._functions), self._reason(end.reason))
+            Choice(
+                end.index,
+                answer.message(self._functions),
+                self._reason(end.reason),
+                ChatLogprobs.of(tuple(answer.logprobs)) if self._logprobs else UNSET,
+            )
             for end, answer in zip(ends, answers, strict=True)
         ]
         reply = self._reply(choices)
