@@ -31,8 +31,13 @@ MAX_DEPTH: Final = 64
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
+def json_text(value: Any) -> str:
+    """`value` as JSON, as a model reads it best: other alphabets are no escapes."""
+    return json.dumps(value, ensure_ascii=False)
+
+
 def _schema_text(schema: Any) -> Any:
-    return json.dumps(schema, ensure_ascii=False) if isinstance(schema, dict) else schema
+    return json_text(schema) if isinstance(schema, dict) else schema
 
 
 class WireModel(BaseModel):

@@ -3,8 +3,8 @@
 llguidance does the work. A `Guide` follows the tokens of one answer, as far as they go: after a
 preemption, a wrong guess or a worker's death it just catches up. What cannot be compiled is
 refused; no answer is left without its constraint. What a compiled grammar has read it remembers
-without end, so each request compiles its own, which takes a millisecond, and nothing is kept. Knows
-no requests and no llama.cpp.
+without end, so each request compiles its own, which takes a millisecond, and nothing is kept; all
+of them together have a bound. Knows no requests and no llama.cpp.
 """
 
 import json
@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from time import monotonic
 from typing import Any, Final, Literal
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
@@ -27,13 +28,15 @@ from inference.schema_bounds import (
     pattern_problem,
     schema_problem,
 )
-from inference.types import BadRequest, Constraint, InferenceError, Tool
+from inference.types import BadRequest, Constraint, InferenceError, Overloaded, Tool
 
 # Whether an answer begins inside a think block, may open one, or does neither.
 Opening = Literal["inside", "perhaps", "no"]
 Grammar = dict[str, Any]
 
 MOST_CALLS: Final = 32  # of one answer
+_ROOM: Final = 256 << 20  # bytes for the grammars of all requests, waiting or running
+_BYTES: Final = 140  # that a character becomes when it is compiled; many take less
 
 # Up to one space, or a line break and its indentation: models loop on white space without end.
 _SPACING: Final = {"whitespace_pattern": r"(\n[ \t]{0,32}|[ ])"}
@@ -44,6 +47,7 @@ _OPEN_THINK, _END_THINK, _OPEN_CALL, _END_CALL = _TAGS = (
     "<tool_call>",
     "</tool_call>",
 )
+_NO_ROOM: Final = "The grammars of other requests take all the room; please try again later."
 _SECONDS: Final = 2.0  # for the tools of one request, where not all of them compile
 _LIMITS: Final = LLParserLimits(
     initial_lexer_fuel=200_000,
@@ -94,11 +98,17 @@ class _Tokens:
 
 
 class Guide:
-    """Follows one answer, which begins after `start` tokens."""
+    """Follows one answer, which begins after `start` tokens; takes about `size` bytes."""
 
     def __init__(
-        self, matcher: LLMatcher, vocabulary: Vocabulary, constraint: Constraint, start: int
+        self,
+        matcher: LLMatcher,
+        size: int,
+        vocabulary: Vocabulary,
+        constraint: Constraint,
+        start: int,
     ) -> None:
+        self.size = size
         self._matcher = matcher
         self._end_tokens = list(vocabulary.end_tokens)
         self._field = constraint.field
@@ -117,15 +127,21 @@ class Guide:
         """Make impossible, in a row of logits, what may not follow `tokens`; or why there is
         nothing that may. Who must not end yet does so where nothing else is left."""
         self.follow(tokens)
-        self._matcher.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
-        if self._matcher.is_error():
-            return _refusal(self._field, _reason(self._matcher.get_error()))
+        if problem := self.problem():
+            return problem
         allowed = np.unpackbits(self._bits.view(np.uint8), count=len(row), bitorder="little")
         if not may_end:
             ends, allowed[self._end_tokens] = allowed[self._end_tokens], 0
             if not allowed.any():
                 allowed[self._end_tokens] = ends
         np.putmask(row, allowed == 0, -np.inf)
+        return None
+
+    def problem(self) -> BadRequest | None:
+        """Find out what may come next; why nothing may, if so."""
+        self._matcher.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
+        if self._matcher.is_error():
+            return _refusal(self._field, _reason(self._matcher.get_error()))
         return None
 
     def take(self, token: int) -> bool:
@@ -139,6 +155,7 @@ class Grammars:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
+        self._guides: WeakSet[Guide] = WeakSet()
 
     def guides(
         self,
@@ -150,21 +167,30 @@ class Grammars:
     ) -> list[Guide]:
         """A guide for each of `n` answers. `tools` are those that may be called, or must be.
 
-        Raises BadRequest. Where only the parameters of a tool are at fault, and it is not strict,
-        any arguments will do.
+        Raises BadRequest, and Overloaded where those of others leave no room. Where only the
+        parameters of a tool are at fault, and it is not strict, any arguments will do.
         """
         if constraint.kind == "calls" and constraint.source:
             tools = tuple(tool for tool in tools if tool.name == constraint.source)
         _check(constraint.kind == "calls" and not tools and "no such tool", constraint.field)
         patience = monotonic() + _SECONDS
         try:
-            matcher = self._matcher(constraint, tools, opening)
+            matcher, size = self._matcher(constraint, tools, opening)
         except BadRequest:
             loosened = tuple(self._loosened(tool, patience) for tool in tools)
             if loosened == tools:
                 raise
-            matcher = self._matcher(constraint, loosened, opening)
-        return [Guide(matcher.deep_copy(), self._vocabulary, constraint, start) for _ in range(n)]
+            matcher, size = self._matcher(constraint, loosened, opening)
+        if sum(guide.size for guide in self._guides) + size > _ROOM:
+            raise Overloaded(_NO_ROOM, constraint.field)
+        guides = [
+            Guide(matcher.deep_copy(), size // n, self._vocabulary, constraint, start)
+            for _ in range(n)
+        ]
+        if problem := guides[0].problem():
+            raise problem
+        self._guides.update(guides)
+        return guides
 
     def _loosened(self, tool: Tool, patience: float) -> Tool:
         """`tool`, without parameters where answers cannot be kept to them, or where trying that
@@ -181,7 +207,7 @@ class Grammars:
 
     def _matcher(
         self, constraint: Constraint, tools: tuple[Tool, ...], opening: Opening
-    ) -> LLMatcher:
+    ) -> tuple[LLMatcher, int]:
         parts = [{"lark_grammar": self._frame(constraint, tools, opening)}]
         if constraint.kind != "calls":
             parts.append(_answer(constraint))
@@ -189,13 +215,14 @@ class Grammars:
             parts.append(_arguments(f"arguments{place}", tool, "tools"))
         return self._compiled(parts, constraint.field)
 
-    def _compiled(self, parts: list[Grammar], field: str) -> LLMatcher:
+    def _compiled(self, parts: list[Grammar], field: str) -> tuple[LLMatcher, int]:
+        """A matcher, and about how many bytes it takes."""
         text = json.dumps({"grammars": parts})
         _check(len(text) > TOGETHER and f"{TOGETHER:,} characters at most, all in all", field)
         matcher = LLMatcher(self._vocabulary.tokenizer, text, log_level=0, limits=_LIMITS)
         if matcher.is_error():
             raise _refusal(field, _reason(matcher.get_error()))
-        return matcher
+        return matcher, _BYTES * len(text)
 
     def _frame(self, constraint: Constraint, tools: tuple[Tool, ...], opening: Opening) -> str:
         """What is around the parts: reasoning before them, a call's tags and name."""
@@ -292,6 +319,8 @@ def _refusal(field: str, reason: str) -> BadRequest:
 def _reason(error: str) -> str:
     """The sentence in an error of llguidance, which goes on with the whole of its input."""
     lines = error.split("\n")
+    if "NoExtensionBias" in error:
+        return "nothing fits it"
     said = next((line[7:] for line in lines if line.startswith("error: ")), lines[0])
     if "regex parse error" in error:
         said = f"pattern: {said}"

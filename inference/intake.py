@@ -16,7 +16,8 @@ from inference.grammar import Grammars, Guide, Opening, Vocabulary
 from inference.llama import Llama
 from inference.logprobs import MOST, Ledger
 from inference.renderer import Renderer, Source
-from inference.sequence import SamplingParams, Sequence, TextOut
+from inference.sequence import SamplingParams, Sequence
+from inference.text_out import TextOut
 from inference.types import BadRequest, ContextTooLong, TokenLogprob, Tool
 from inference.wire import Chat, Count, Counted, Said, Submit, Text, Tokens
 
@@ -93,7 +94,7 @@ class Intake:
         numbers = length * (1 + (submit.logprobs or 0)) * submit.n
         if submit.echo and submit.logprobs is not None and numbers > MOST:
             raise BadRequest(
-                f"logprobs: {numbers} numbers are asked for of the prompt, at most {MOST} are given",
+                f"logprobs: {numbers} are asked for of the prompt; at most {MOST} are given",
                 "logprobs",
             )
         context = self._llama.info.context

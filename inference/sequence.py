@@ -5,7 +5,6 @@ catch up with the second: prefill, decoding and what follows a preemption are al
 Knows neither llama.cpp nor how a plan is made.
 """
 
-import codecs
 import math
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Protocol
@@ -14,8 +13,8 @@ from msgspec import Meta
 
 from inference.budget import Budget
 from inference.history import History, Rate
-from inference.holdback import Holdback
 from inference.logprobs import Ledger
+from inference.text_out import TextOut
 from inference.types import FinishReason, InferenceError, TokenLogprob
 
 
@@ -32,31 +31,6 @@ class SamplingParams:
     frequency_penalty: float = 0.0
     seed: int = 0
     logit_bias: tuple[tuple[int, float], ...] = ()
-
-
-class TextOut:
-    """Bytes of tokens -> text that can be shown: UTF-8 never split, stop strings never leaked."""
-
-    def __init__(self, stop: tuple[str, ...] = ()) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._holdback = Holdback(stop)
-        self.met = ""  # the stop string that was
-
-    def feed(self, piece: bytes) -> tuple[str, bool]:
-        """Text to show now, and whether a stop string was met (and cut off)."""
-        text, marker = self._holdback.feed(self._decoder.decode(piece))
-        self.met = marker or ""
-        return text, marker is not None
-
-    @property
-    def whole(self) -> bool:
-        """Whether the last character is there with all its bytes."""
-        return not self._decoder.getstate()[0]
-
-    def finish(self) -> str:
-        """The rest, when generation ended without a stop string."""
-        text, marker = self._holdback.feed(self._decoder.decode(b"", final=True))
-        return text if marker else text + self._holdback.flush()
 
 
 class Guide(Protocol):

@@ -246,8 +246,8 @@ class Overloaded(InferenceError):
 
     code = "queue_full"
 
-    def __init__(self, message: str, retry_after: int = 1) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, field: str | None = None, retry_after: int = 1) -> None:
+        super().__init__(message, field)
         self.retry_after = retry_after
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from inference import Message, Pool, Sampling
 from inference.budget import Budget, Tags
-from inference.sequence import TextOut
+from inference.text_out import TextOut
 from tests.scheduling import cheap_rows, finish, machine, make_sequence, step
 from tests.test_recovery import answer, chat, kill_when
 

@@ -9,7 +9,7 @@ import pytest
 
 from inference import grammar
 from inference.grammar import Grammars, Guide, Vocabulary
-from inference.types import BadRequest, Constraint, Tool
+from inference.types import BadRequest, Constraint, Overloaded, Tool
 
 START = [7, 7]  # a prompt
 POINT = {
@@ -196,6 +196,18 @@ def test_a_grammar_that_grows_too_intricate_is_a_fault_too(vocabulary, guided):
     assert isinstance(fault, BadRequest) and "Too many items" in fault.message
 
 
+def test_the_grammars_of_all_answers_together_have_a_bound(vocabulary, guided, monkeypatch):
+    held = guided(schema(POINT))
+    monkeypatch.setattr(grammar, "_ROOM", 2 * held.size - 1)
+    few = Grammars(vocabulary)
+    held = few.guides(schema(POINT), (), "no", 0, n=2)
+    with pytest.raises(Overloaded) as refusal:
+        few.guides(schema(POINT), (), "no", 0)
+    assert refusal.value.field == "asked"
+    del held
+    assert few.guides(schema(POINT), (), "no", 0)
+
+
 def test_only_the_parameters_of_a_tool_that_is_not_strict_are_loosened(writes, guided):
     odd = {"type": "object", "not": {"required": ["x"]}}
     assert writes(STOPPED, asked("calls"), MOVE, Tool("stop", "", odd))
@@ -249,6 +261,7 @@ HOSTILE = {
     "60,000 parentheses": asked("grammar", "start: " + "(" * 60_000 + '"a"' + ")" * 60_000),
     "65 parentheses": asked("grammar", "start: " + "(" * 65 + '"a"' + ")" * 65),
     "no grammar": asked("grammar", "hello"),
+    "nothing fits it": asked("regex", r"[^\s\S]"),
     "unbounded schema in it": asked("grammar", 'start: %json {"multipleOf": 999983}'),
     "unknown rule": asked("grammar", "start: other"),
     "unknown rule of llama.cpp": asked("grammar", "root ::= other"),

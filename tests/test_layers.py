@@ -24,7 +24,7 @@ LINES = [
         "addresses",
         "schema_bounds",
     },
-    {"logprobs"},
+    {"logprobs", "text_out"},
     {"model", "sequence", "yaml_file", "gguf_format", "parser", "doctor", "hub_client", "thoughts"},
     {
         "host_cache",

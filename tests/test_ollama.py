@@ -18,15 +18,12 @@ from inference import (
     TextDelta,
     Tool,
     ToolCall,
-    ToolCallDelta,
     UnknownModel,
 )
-from tests.fake_pool import FakePool, end
+from tests.bodies import HI, SCHEMA
+from tests.fake_pool import CALL, FakePool, end
 
-HI = [{"role": "user", "content": "Hi"}]
-SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": SCHEMA}}
-CALL = ToolCallDelta(0, 0, ToolCall("call_1", "weather", '{"city": "Oslo"}'))
 EVERYTHING = [
     Started(7),
     ReasoningDelta(0, "hm"),

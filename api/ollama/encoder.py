@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from api.folding import answers
 from api.ollama.errors import framed
 from inference import (
     Finished,
@@ -135,13 +136,11 @@ class Encoder:
         return []
 
     def fold(self, events: list[GenerationEvent]) -> bytes:
-        texts = [event for event in events if isinstance(event, TextDelta)]
-        thoughts = "".join(e.text for e in events if isinstance(e, ReasoningDelta))
-        calls = [_call(e.call, e.position) for e in events if isinstance(e, ToolCallDelta)]
-        whole = self._line(self._model, "".join(e.text for e in texts), thoughts, calls)
-        whole.lists(one for event in texts for one in event.logprobs)
-        [end] = [event for event in events if isinstance(event, Finished)]
-        whole.end(end)
+        [answer] = answers(events)
+        calls = [_call(call, place) for place, call in enumerate(answer.calls)]
+        whole = self._line(self._model, answer.text, answer.reasoning, calls)
+        whole.lists(answer.logprobs)
+        whole.end(answer.end)
         return msgspec.json.encode(whole)
 
 

@@ -6,7 +6,7 @@ request asks for the model to be loaded, which it is. `keep_alive` is ignored, a
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Any, Final
 from uuid import uuid4
 
 import msgspec
@@ -15,6 +15,7 @@ from pydantic import Field
 
 from api.body import Text, WireModel, Word, read
 from api.document import JSON, Operation, body_schema
+from api.fields import Alternatives
 from api.ollama.encoder import ChatLine, Encoder, GenerateLine, loaded
 from api.ollama.errors import LINES
 from api.ollama.fields import (
@@ -62,7 +63,7 @@ class GenerateBase(WireModel):
     think: Think = None
     format: Format = ()
     logprobs: bool = False
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] = 0
+    top_logprobs: Alternatives = 0
 
     def shared(self, model: str) -> dict[str, Any]:
         """The fields of a `GenerationRequest` that both endpoints say alike."""

@@ -10,24 +10,21 @@ from typing import Annotated, Any, Final, Self
 
 import msgspec
 from fastapi import APIRouter, Request, Response
-from msgspec import UNSET, UnsetType
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from api.body import INT32, MAX_BODY, Text
+from api.fields import Alternatives
+from api.folding import Answer
 from api.openai.common import (
-    FINGERPRINT,
     GenerationBody,
-    Head,
-    Timings,
     TokenId,
-    Usage,
     generation,
     read,
     schema,
     unlimited,
 )
-from api.openai.errors import DONE, framed
-from api.openai.logprobs import Alternatives, TextLogprobs
+from api.openai.logprobs import TextLogprobs
+from api.openai.replies import Head, Reply, ReplyEncoder
 from api.streaming import Call, answer
 from inference import (
     BadRequest,
@@ -36,6 +33,7 @@ from inference import (
     GenerationEvent,
     GenerationRequest,
     TextDelta,
+    TokenLogprob,
 )
 
 REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
@@ -139,64 +137,24 @@ class TextChoice(msgspec.Struct):
     logprobs: TextLogprobs | None = None
 
 
-class TextReply(msgspec.Struct):
-    id: str
-    created: int
-    model: str
-    choices: list[TextChoice]
-    object: str = "text_completion"
-    system_fingerprint: str = FINGERPRINT
-    usage: Usage | UnsetType = UNSET
-    timings: Timings | UnsetType = UNSET
-
-
-class Encoder:
-    """Writes the events of one body's prompts with `n` choices each."""
-
-    def __init__(self, head: Head, n: int, include_usage: bool) -> None:
-        self._head = head
-        self._n = n
-        self._include_usage = include_usage
-        self._ends: list[Finished] = []
+class Encoder(ReplyEncoder):
+    chunk = whole = "text_completion"
 
     def encode(self, event: GenerationEvent) -> list[bytes]:
         match event:
             case TextDelta(index, text, logprobs):
-                told = TextLogprobs.of(logprobs) if logprobs else None
-                return [framed(self._reply([TextChoice(index, text, logprobs=told)]))]
+                return self._said(TextChoice(index, text, logprobs=_columns(logprobs)))
             case Finished(index, reason):
-                self._ends.append(event)
-                reply = self._reply([TextChoice(index, "", reason)])
-                reply.timings = Timings.of(event)
-                return [framed(reply)]
+                return self._ended(TextChoice(index, "", reason), event)
         return []
 
-    def close(self) -> list[bytes]:
-        if not self._include_usage:
-            return [DONE]
-        reply = self._reply([])
-        reply.usage = Usage.of(self._ends, self._n)
-        return [framed(reply), DONE]
-
-    def fold(self, events: list[GenerationEvent]) -> bytes:
-        ends = sorted((e for e in events if isinstance(e, Finished)), key=lambda end: end.index)
-        deltas: list[list[TextDelta]] = [[] for _ in ends]
-        for event in events:
-            if isinstance(event, TextDelta):
-                deltas[event.index].append(event)
-        reply = self._reply([_whole(*both) for both in zip(ends, deltas, strict=True)])
-        reply.usage = Usage.of(ends, self._n)
-        reply.timings = Timings.of(ends[0])
-        return msgspec.json.encode(reply)
-
-    def _reply(self, choices: list[TextChoice]) -> TextReply:
-        return TextReply(self._head.id, self._head.created, self._head.model, choices)
+    def _choice(self, answer: Answer) -> TextChoice:
+        columns = _columns(answer.logprobs)
+        return TextChoice(answer.end.index, answer.text, answer.end.reason, columns)
 
 
-def _whole(end: Finished, deltas: list[TextDelta]) -> TextChoice:
-    text = "".join(delta.text for delta in deltas)
-    logprobs = tuple(one for delta in deltas for one in delta.logprobs)
-    return TextChoice(end.index, text, end.reason, TextLogprobs.of(logprobs) if logprobs else None)
+def _columns(logprobs: tuple[TokenLogprob, ...]) -> TextLogprobs | None:
+    return TextLogprobs.of(logprobs) if logprobs else None
 
 
 OPERATIONS: Final = (
@@ -204,7 +162,7 @@ OPERATIONS: Final = (
         "/v1/completions",
         "Prompts continued, without a template",
         partial(schema, CompletionBody, REFUSED),
-        TextReply,
-        TextReply,
+        Reply[TextChoice],
+        Reply[TextChoice],
     ),
 )

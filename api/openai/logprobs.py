@@ -6,12 +6,10 @@ Bytes that are no text by themselves are written as each of the two has always d
 from typing import Annotated, Any
 
 import msgspec
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, WithJsonSchema
 
 from api.openai.common import SPELLED
 from inference import TokenLogprob
-
-MOST = 20  # likeliest tokens at each place
 
 
 def _spelled(said: Any) -> Any:
@@ -23,7 +21,6 @@ Wanted = Annotated[
     BeforeValidator(_spelled),
     WithJsonSchema({"anyOf": [{"type": "boolean"}, {"enum": ["true", "false"]}]}),
 ]
-Alternatives = Annotated[int, Field(ge=0, le=MOST)]
 
 
 class TopLogprob(msgspec.Struct):
