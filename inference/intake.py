@@ -91,6 +91,10 @@ class Intake:
             raise BadRequest("the prompt is empty", "prompt")
         self._check_tokens([token for token, _ in submit.sampling.logit_bias], "logit_bias")
         self._check_tokens(submit.stop_tokens, "stop_token_ids")
+        if submit.echo and isinstance(submit.prompt, Chat):
+            raise BadRequest("echo: only a prompt has one, no conversation", "echo")
+        if submit.max_tokens == 0 and not submit.echo:
+            raise BadRequest("max_tokens: 0 is for an echo", "max_tokens")
         numbers = length * (1 + (submit.logprobs or 0)) * submit.n
         if submit.echo and submit.logprobs is not None and numbers > MOST:
             raise BadRequest(

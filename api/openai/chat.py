@@ -52,10 +52,8 @@ ONE_BEGINNING: Final[dict[str, Any]] = {
     "else": {"properties": {"add_generation_prompt": {"enum": [True, "true", None]}}},
 }
 NO_TOP_ALONE: Final[dict[str, Any]] = {
-    "anyOf": [
-        {"properties": {"logprobs": _TRUE}, "required": ["logprobs"]},
-        {"properties": {"top_logprobs": {"enum": [0, None]}}},
-    ]
+    "if": {"not": {"properties": {"logprobs": _TRUE}, "required": ["logprobs"]}},
+    "then": {"properties": {"top_logprobs": {"enum": [0, None]}}},
 }
 
 router = APIRouter()
@@ -131,7 +129,7 @@ class ChatBody(GenerationBody, ThinkingBody):
     logprobs: Wanted = False
     top_logprobs: Alternatives = 0
 
-    model_config = ConfigDict(json_schema_extra=ONE_BEGINNING | NO_TOP_ALONE)
+    model_config = ConfigDict(json_schema_extra={"allOf": [ONE_BEGINNING, NO_TOP_ALONE]})
 
     def offered(self) -> tuple[Tool, ...]:
         if "none" in (self.tool_choice.mode, self.function_call):

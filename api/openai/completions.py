@@ -54,10 +54,8 @@ _SEVERAL_PROMPTS: Final = {
     "maxItems": MAX_PROMPTS,
 }
 NOTHING_OF_A_PROMPT: Final[dict[str, Any]] = {
-    "anyOf": [
-        {"properties": {"echo": {"enum": [True, "true"]}}, "required": ["echo"]},
-        {"properties": {"max_tokens": {"not": {"const": 0}}}},
-    ]
+    "if": {"properties": {"max_tokens": {"const": 0}}, "required": ["max_tokens"]},
+    "then": {"properties": {"echo": {"enum": [True, "true"]}}, "required": ["echo"]},
 }
 
 router = APIRouter()
