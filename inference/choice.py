@@ -71,7 +71,7 @@ class Choice:
                 case Text(text, start):
                     yield TextDelta(self._index, text, self._listed(start, start + len(text)))
                 case Reasoning(text, start):
-                    self._listed(start, start + len(text))  # not told to anybody
+                    self._forget(start + len(text))
                     yield ReasoningDelta(self._index, text)
                 case Call(name, arguments):
                     call = ToolCall(f"call_{uuid.uuid4().hex[:24]}", name, arguments)
@@ -81,16 +81,19 @@ class Choice:
     def _as_it_is(self, text: str, *, whole: bool = False) -> Iterator[GenerationEvent]:
         """Of a `whole` text the token that ended it is listed, too."""
         self._length += len(text)
-        listed = self._listed(-1, math.inf if whole else self._length)
+        listed = tuple(self._taken(math.inf if whole else self._length))
         if text or listed:
             yield TextDelta(self._index, text, listed)
 
-    def _listed(self, start: int, end: float) -> tuple[TokenLogprob, ...]:
-        """The tokens with a part in the text from `start` to `end` that were not listed yet; those
-        of what comes before it never are."""
-        listed = []
+    def _forget(self, end: int) -> None:
+        """Tokens of nothing but the text up to `end` are listed nowhere."""
+        while self._untold and self._untold[0].end <= end:
+            self._untold.popleft()
+
+    def _listed(self, start: int, end: int) -> tuple[TokenLogprob, ...]:
+        """The tokens with a part in the text from `start` to `end`, but those listed before."""
+        return tuple(one for one in self._taken(end) if one.end > max(start, one.start))
+
+    def _taken(self, end: float) -> Iterator[TokenLogprob]:
         while self._untold and self._untold[0].start < end:
-            logprob = self._untold.popleft()
-            if logprob.end > start:
-                listed.append(logprob)
-        return tuple(listed)
+            yield self._untold.popleft()
