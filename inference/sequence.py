@@ -110,9 +110,9 @@ class Sequence:
         self.first_token = first_token
         for token in said:
             self.text.feed(pieces[token])
-            self.budget = self.budget and self.budget.after(token)
             if self.logprobs:
                 self.logprobs.add(pieces[token], None)
+            self.budget = self.budget and self.budget.after(token)
         if self.guide:
             self.guide.follow(self.tokens)
 

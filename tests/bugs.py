@@ -112,20 +112,20 @@ BUGS = (
     Bug(
         "a prompt is taken from the cache to its last token",
         CACHE,
-        "self.tree.match(seq.tokens[:-1], seq.salt)",
+        "self.tree.match(seq.shareable, seq.salt)",
         "self.tree.match(seq.tokens, seq.salt)",
     ),
     Bug(
         "prefixes are shared across salts",
         CACHE,
-        "self.tree.match(seq.tokens[:-1], seq.salt)",
-        "self.tree.match(seq.tokens[:-1], next(iter(self.tree._roots), ''))",
+        "self.tree.match(seq.shareable, seq.salt)",
+        "self.tree.match(seq.shareable, next(iter(self.tree._roots), ''))",
     ),
     Bug(
         "host memory is shared across salts",
         CACHE,
-        "self._host.match(seq.tokens[:-1], seq.salt)",
-        "self._host.match(seq.tokens[:-1], next(iter(self._host._tree._roots), ''))",
+        "self._host.match(seq.shareable, seq.salt)",
+        "self._host.match(seq.shareable, next(iter(self._host._tree._roots), ''))",
     ),
     Bug(
         "a copy is booked and not made",
@@ -309,7 +309,7 @@ BUGS = (
     Bug(
         "a tool call that is none is lost",
         PARSER,
-        "return [call or Text(text)]",
+        "return [call or text]",
         "return [call] if call else []",
         "tests/test_parser.py",
     ),
@@ -426,5 +426,25 @@ BUGS = (
         "self._known = len(text) - start",
         "self._known = 0",
         "tests/test_parser.py",
+    ),
+    Bug(
+        "log probabilities are those of what may still be drawn",
+        "inference/engine.py",
+        "raw = row.copy() if ledger else row",
+        "raw = row",
+        "tests/test_logprobs.py",
+    ),
+    Bug(
+        "a prompt that is there already has no logits",
+        SEQUENCE,
+        "return self.tokens[: self.unscored]",
+        "return self.tokens[:-1]",
+        "tests/test_prompt_logprobs.py",
+    ),
+    Bug(
+        "who reads slowly loses log probabilities",
+        POOL,
+        "last.logprobs + answer.logprobs",
+        "answer.logprobs",
     ),
 )

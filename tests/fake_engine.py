@@ -97,7 +97,7 @@ class FakeEngine:
         drafts = sum(len(chunk.drafts) for chunk in plan.decodes)
         assert not found or len(found) + drafts <= ROWS
         return tuple(
-            Scored(seq, TokenLogprob(b"%d " % seq.tokens[n], -float(n))) for seq, n in found
+            Scored(seq, TokenLogprob(self.piece(seq.tokens[n]), -float(n))) for seq, n in found
         )
 
     def _move(self, move) -> None:
@@ -146,6 +146,9 @@ class FakeEngine:
             tokens.append(result.token)
         del self.ids[chunk.seq.slot][len(tokens) :]
         return results
+
+    def piece(self, token: int) -> bytes:
+        return b"%d " % token
 
     def draw(self, seq, tokens: list[int]) -> Sampled:
         """What follows `tokens`."""
