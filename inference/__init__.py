@@ -15,6 +15,7 @@ from inference.model import Bundled, HubFile, LocalFile, Model, Source
 from inference.pool import Pool, PoolStatus
 from inference.tune import Tuning, tune
 from inference.types import (
+    ArgumentsDelta,
     BadModelFile,
     BadRequest,
     ConfigError,
@@ -53,6 +54,7 @@ from inference.types import (
 )
 
 __all__ = [
+    "ArgumentsDelta",
     "BadModelFile",
     "BadRequest",
     "Bundled",

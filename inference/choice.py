@@ -8,8 +8,9 @@ import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-from inference.parser import Call, Piece, Reasoning, StreamParser, Text
+from inference.parser import Arguments, Call, Piece, Reasoning, StreamParser, Text
 from inference.types import (
+    ArgumentsDelta,
     Finished,
     GenerationEvent,
     GenerationRequest,
@@ -41,6 +42,7 @@ class Choice:
             StreamParser(
                 thinking=accepted.thinking,
                 tools=bool(request.tools),
+                guided=accepted.guided,
                 begun=request.messages[-1].content if request.continued else "",
             )
             if request.messages
@@ -77,6 +79,8 @@ class Choice:
                     call = ToolCall(f"call_{uuid.uuid4().hex[:24]}", name, arguments)
                     yield ToolCallDelta(self._index, self._calls, call)
                     self._calls += 1
+                case Arguments(text):
+                    yield ArgumentsDelta(self._index, self._calls - 1, text)
 
     def _as_it_is(self, text: str, *, whole: bool = False) -> Iterator[GenerationEvent]:
         """Of a `whole` text the token that ended it is listed, too."""

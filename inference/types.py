@@ -184,11 +184,21 @@ class ReasoningDelta:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallDelta:
-    """A whole tool call; `position` counts the calls of this choice from 0."""
+    """A tool call, whole or the beginning of one; `position` counts the calls of this choice from
+    0."""
 
     index: int
     position: int
     call: ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class ArgumentsDelta:
+    """More of the arguments of the call at `position`, which no other follows yet."""
+
+    index: int
+    position: int
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +212,7 @@ class Finished:
     stop: str = ""
 
 
-GenerationEvent = Started | TextDelta | ReasoningDelta | ToolCallDelta | Finished
+GenerationEvent = Started | TextDelta | ReasoningDelta | ToolCallDelta | ArgumentsDelta | Finished
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,8 @@ SCHEDULER, CACHE, TREE = (
 JOURNAL, REPLICA, POOL = (f"inference/{name}.py" for name in ("journal", "replica", "pool"))
 WORKER, INTAKE, SEQUENCE = (f"inference/{name}.py" for name in ("worker", "intake", "sequence"))
 PARSER, HOLDBACK = "inference/parser.py", "inference/holdback.py"
+ENGINE = "inference/engine.py"
+PROMPTS, LIKELY = "tests/test_prompt_logprobs.py", "tests/test_logprobs.py"
 
 BUGS = (
     Bug(
@@ -421,30 +423,27 @@ BUGS = (
         "tests/test_renderings.py",
     ),
     Bug(
+        "calls are watched in thoughts",
+        "inference/guide.py",
+        "        elif self._thinking:\n",
+        "        elif False:\n",
+        "tests/test_grammar.py",
+    ),
+    Bug(
+        "the tail of the arguments is one of them",
+        PARSER,
+        '_ARGUMENTS, _END_ARGUMENTS = \', "arguments": \', f"}}\\n{_END_CALL}"',
+        '_ARGUMENTS, _END_ARGUMENTS = \', "arguments": \', f"\\n{_END_CALL}"',
+        "tests/test_parser.py",
+    ),
+    Bug(
         "an answer that goes on says again what was begun",
         PARSER,
         "self._known = len(text) - start",
         "self._known = 0",
         "tests/test_parser.py",
     ),
-    Bug(
-        "log probabilities are those of what may still be drawn",
-        "inference/engine.py",
-        "raw = row.copy() if ledger else row",
-        "raw = row",
-        "tests/test_logprobs.py",
-    ),
-    Bug(
-        "a prompt that is there already has no logits",
-        SEQUENCE,
-        "return self.tokens[: self.unscored]",
-        "return self.tokens[:-1]",
-        "tests/test_prompt_logprobs.py",
-    ),
-    Bug(
-        "who reads slowly loses log probabilities",
-        POOL,
-        "last.logprobs + answer.logprobs",
-        "answer.logprobs",
-    ),
+    Bug("a prompt that is there has no logits", SEQUENCE, "[: self.unscored]", "[:-1]", PROMPTS),
+    Bug("likely is what may be drawn", ENGINE, "row.copy() if ledger else row", "row", LIKELY),
+    Bug("slow readers get less", POOL, "last.logprobs + answer.logprobs", "answer.logprobs"),
 )

@@ -25,7 +25,17 @@ LINES = [
         "schema_bounds",
     },
     {"logprobs", "text_out"},
-    {"model", "sequence", "yaml_file", "gguf_format", "parser", "doctor", "hub_client", "thoughts"},
+    {
+        "model",
+        "sequence",
+        "yaml_file",
+        "gguf_format",
+        "parser",
+        "doctor",
+        "hub_client",
+        "thoughts",
+        "vocabulary",
+    },
     {
         "host_cache",
         "cost_model",
@@ -35,9 +45,10 @@ LINES = [
         "gguf_header",
         "template",
         "hub_errors",
-        "grammar",
+        "guide",
     },
     {
+        "grammar",
         "kv_cache",
         "speculation",
         "llama",
@@ -62,7 +73,7 @@ LINE = {module: number for number, line in enumerate(LINES) for module in line}
 # Which packages may be imported where.
 ONLY_IN = {
     "llama_cpp": {"inference/llama.py"},
-    "llguidance": {"inference/grammar.py"},
+    "llguidance": {"inference/grammar.py", "inference/guide.py", "inference/vocabulary.py"},
     "fastapi": {"api/"},
     "starlette": {"api/"},
     "sse_starlette": {"api/"},

@@ -6,14 +6,15 @@ as an object.
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from api.folding import answers
+from api.folding import JsonObject, answers, arguments_of, extended
 from api.ollama.errors import framed
 from inference import (
+    ArgumentsDelta,
     Finished,
     GenerationEvent,
     ReasoningDelta,
@@ -29,7 +30,7 @@ DoneReason = Literal["stop", "length", "load", "unload"]
 class CalledFunction(msgspec.Struct):
     index: int
     name: str
-    arguments: dict[str, Any]
+    arguments: JsonObject
 
 
 class CallLine(msgspec.Struct):
@@ -115,8 +116,22 @@ class Encoder:
     def __init__(self, model: str, kind: type[ChatLine] | type[GenerateLine]) -> None:
         self._model = model
         self._line = kind.of
+        self._call: ToolCallDelta | None = None
 
     def encode(self, event: GenerationEvent) -> list[bytes]:
+        """A call that has begun is told before whatever comes after it."""
+        if isinstance(event, ArgumentsDelta):
+            self._call = self._call and extended(self._call, event.text)
+            return []
+        return self._last_call() + self._told(event)
+
+    def _last_call(self) -> list[bytes]:
+        if self._call is None:
+            return []
+        call, self._call = _call(self._call.call, self._call.position), None
+        return [framed(self._line(self._model, "", "", [call]))]
+
+    def _told(self, event: GenerationEvent) -> list[bytes]:
         match event:
             case TextDelta(_, text, logprobs):
                 line = self._line(self._model, text, "", [])
@@ -124,8 +139,8 @@ class Encoder:
                 return [framed(line)]
             case ReasoningDelta(_, text):
                 return [framed(self._line(self._model, "", text, []))]
-            case ToolCallDelta(_, place, call):
-                return [framed(self._line(self._model, "", "", [_call(call, place)]))]
+            case ToolCallDelta():
+                self._call = event
             case Finished() as end:
                 last = self._line(self._model, "", "", [])
                 last.end(end)
@@ -152,8 +167,7 @@ def loaded(model: str, kind: type[ChatLine] | type[GenerateLine], reason: DoneRe
 
 
 def _call(call: ToolCall, place: int) -> CallLine:
-    arguments = msgspec.json.decode(call.arguments or "{}")
-    return CallLine(call.id, CalledFunction(place, call.name, arguments))
+    return CallLine(call.id, CalledFunction(place, call.name, arguments_of(call)))
 
 
 def _shown(token: bytes) -> str:

@@ -14,6 +14,7 @@ from api.folding import Answer
 from api.openai.logprobs import ChatLogprobs
 from api.openai.replies import Head, ReplyEncoder
 from inference import (
+    ArgumentsDelta,
     Finished,
     FinishReason,
     GenerationEvent,
@@ -26,15 +27,19 @@ from inference import (
 
 
 class FunctionOut(msgspec.Struct):
-    name: str
+    """Without a name it is more of the arguments."""
+
     arguments: str
+    name: str | UnsetType = UNSET
 
 
 class ToolCallOut(msgspec.Struct):
-    id: str
+    """`index` is where it belongs in a stream, in which only the first delta has the others."""
+
     function: FunctionOut
     index: int | UnsetType = UNSET
-    type: str = "function"
+    id: str | UnsetType = UNSET
+    type: Literal["function"] | UnsetType = UNSET
 
 
 class Delta(msgspec.Struct):
@@ -84,21 +89,18 @@ class Encoder(ReplyEncoder):
 
     def encode(self, event: GenerationEvent) -> list[bytes]:
         match event:
-            case TextDelta(index, text, logprobs):
-                told = ChatLogprobs.of(logprobs) if logprobs else UNSET
+            case TextDelta(index, text, logprobs) if logprobs:
+                told = ChatLogprobs.of(logprobs)
                 return self._said(ChunkChoice(index, Delta(content=text), logprobs=told))
-            case ReasoningDelta(index, text):
-                return self._delta(index, Delta(reasoning_content=text, reasoning=text))
-            case ToolCallDelta(index, position, call) if self._functions:
-                function = FunctionOut(call.name, call.arguments)
-                return [] if position else self._delta(index, Delta(function_call=function))
-            case ToolCallDelta(index, position, call):
-                return self._delta(index, Delta(tool_calls=[_call_out(call, position)]))
             case Started():
                 role = Delta(role="assistant", content="")
                 return [frame for index in range(self._n) for frame in self._delta(index, role)]
             case Finished(index, reason):
                 return self._ended(ChunkChoice(index, Delta(), self._reason(reason)), event)
+            case ToolCallDelta() | ArgumentsDelta() if self._functions:
+                return [] if event.position else self._delta(event.index, _of_function(event))
+            case _:
+                return self._delta(event.index, _delta_of(event))
 
     def _choice(self, answer: Answer) -> Choice:
         calls = [_call_out(call) for call in answer.calls]
@@ -121,5 +123,28 @@ class Encoder(ReplyEncoder):
         return self._said(ChunkChoice(index, delta))
 
 
+def _delta_of(event: TextDelta | ReasoningDelta | ToolCallDelta | ArgumentsDelta) -> Delta:
+    match event:
+        case TextDelta(_, text):
+            return Delta(content=text)
+        case ReasoningDelta(_, text):
+            return Delta(reasoning_content=text, reasoning=text)
+        case ToolCallDelta(_, position, call):
+            return Delta(tool_calls=[_call_out(call, position)])
+        case ArgumentsDelta(_, position, text):
+            return Delta(tool_calls=[ToolCallOut(FunctionOut(text), position)])
+
+
+def _of_function(event: ToolCallDelta | ArgumentsDelta) -> Delta:
+    """As it was before there were tools."""
+    if isinstance(event, ArgumentsDelta):
+        return Delta(function_call=FunctionOut(event.text))
+    return Delta(function_call=_function(event.call))
+
+
 def _call_out(call: ToolCall, position: int | UnsetType = UNSET) -> ToolCallOut:
-    return ToolCallOut(call.id, FunctionOut(call.name, call.arguments or "{}"), position)
+    return ToolCallOut(_function(call), position, call.id, "function")
+
+
+def _function(call: ToolCall) -> FunctionOut:
+    return FunctionOut(call.arguments or "{}", call.name)
