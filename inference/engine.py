@@ -154,7 +154,7 @@ class Engine:
             return _without_numbers(seq)
         logprob = self._logprob(raw, token, ledger.top) if ledger else None
         whole = seq.guide is not None and seq.guide.take(token)
-        if token in self._llama.end_tokens or token in seq.stop_tokens:
+        if token in self._llama.end_tokens or seq.stops_at(token, len(tokens)):
             return Sampled(seq, token, b"", ends=True, logprob=logprob)
         return Sampled(seq, token, self._llama.pieces[token], ends=whole, logprob=logprob)
 
@@ -163,12 +163,12 @@ class Engine:
     ) -> InferenceError | None:
         """Rule out what may not follow; why nothing may, if so."""
         may_end = seq.may_end(len(tokens))
-        if seq.stop_tokens and seq.is_early(len(tokens)):
-            sampler.forbid(row, tuple(seq.stop_tokens))
         if seq.guide:
             return seq.guide.mask(row, tokens, may_end)
         if not may_end:
             sampler.forbid(row, self._llama.end_tokens)
+        if seq.stop_tokens and seq.is_early(len(tokens)):
+            sampler.forbid(row, tuple(seq.stop_tokens))
         return None
 
 

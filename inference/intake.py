@@ -60,7 +60,6 @@ class Intake:
         context = self._llama.info.context
         most = context if submit.max_tokens is None else submit.max_tokens
         limit = min(context, len(tokens) + most)
-        echo = self._echo(submit.prompt, tokens) if submit.echo else ""
         guides = [*self._guides(submit, thinking, len(tokens))]
         sequences = [
             Sequence(
@@ -81,12 +80,11 @@ class Intake:
                 salt=submit.salt,
                 tenant=submit.tenant,
                 speculate=submit.speculate,
-                echo=echo,
-                prompt_logprobs=self._prompt_ledger(submit, tokens, echo),
-                logprobs=None if submit.logprobs is None else Ledger(submit.logprobs, len(echo)),
             )
             for index in range(submit.n)
         ]
+        for seq in sequences:
+            self._open_ledgers(seq, submit)
         return self._resumed(sequences, submit.said), thinking
 
     def _check(self, submit: Submit, length: int) -> None:
@@ -95,16 +93,7 @@ class Intake:
             raise BadRequest("the prompt is empty", "prompt")
         self._check_tokens([token for token, _ in submit.sampling.logit_bias], "logit_bias")
         self._check_tokens(submit.stop_tokens, "stop_token_ids")
-        if submit.echo and isinstance(submit.prompt, Chat):
-            raise BadRequest("echo: only a prompt has one, no conversation", "echo")
-        if submit.max_tokens == 0 and not submit.echo:
-            raise BadRequest("max_tokens: 0 is for an echo", "max_tokens")
-        numbers = length * (1 + (submit.logprobs or 0)) * submit.n
-        if submit.echo and submit.logprobs is not None and numbers > MOST:
-            raise BadRequest(
-                f"logprobs: {numbers} are asked for of the prompt; at most {MOST} are given",
-                "logprobs",
-            )
+        _check_echo(submit, length)
         context = self._llama.info.context
         if length >= context:
             raise ContextTooLong(
@@ -136,19 +125,18 @@ class Intake:
             raise BadRequest(f"tokens: spell more than {_LONGEST_TEXT >> 20} MiB", "tokens")
         return b"".join(pieces).decode(errors="replace")
 
-    def _echo(self, prompt: Chat | Text | Tokens, tokens: list[int]) -> str:
-        """A prompt as text."""
-        return prompt.text if isinstance(prompt, Text) else self._spelled(tokens)
-
-    def _prompt_ledger(self, submit: Submit, tokens: list[int], echo: str) -> Ledger | None:
-        """For the log probabilities of a prompt, if they are wanted. What a vocabulary puts before
-        a text, such as BOS, is not in it."""
-        if not echo or submit.logprobs is None:
-            return None
-        ledger = Ledger(submit.logprobs, len(echo) - len(self._spelled(tokens)))
-        first = self._llama.written(tokens[0])
-        ledger.add(first, TokenLogprob(first, None))
-        return ledger
+    def _open_ledgers(self, seq: Sequence, submit: Submit) -> None:
+        """What is to be told of a choice beside its own text. What a vocabulary puts before a text,
+        such as BOS, is not in its echo."""
+        if submit.echo:
+            spelled = self._spelled(seq.tokens)
+            seq.echo = submit.prompt.text if isinstance(submit.prompt, Text) else spelled
+        if submit.logprobs is not None:
+            seq.logprobs = Ledger(submit.logprobs, len(seq.echo))
+        if submit.logprobs is not None and submit.echo:
+            first = self._llama.written(seq.tokens[0])
+            seq.prompt_logprobs = Ledger(submit.logprobs, len(seq.echo) - len(spelled))
+            seq.prompt_logprobs.add(first, TokenLogprob(first, None))
 
     @cached_property
     def _grammars(self) -> Grammars:
@@ -213,6 +201,22 @@ def _tags(llama: Llama) -> Tags | None:
     words = llama.tokenize(_LAST_WORDS, special=True)
     (start,), (end,) = tags
     return Tags(start, end, blank, tuple((token, llama.pieces[token]) for token in words))
+
+
+def _check_echo(submit: Submit, length: int) -> None:
+    """Whether a prompt of so many tokens can be repeated as asked."""
+    if submit.max_tokens == 0 and not submit.echo:
+        raise BadRequest("max_tokens: 0 is for an echo", "max_tokens")
+    if not submit.echo:
+        return
+    if isinstance(submit.prompt, Chat):
+        raise BadRequest("echo: only a prompt has one, no conversation", "echo")
+    numbers = length * (1 + submit.logprobs) * submit.n if submit.logprobs is not None else 0
+    if numbers > MOST:
+        raise BadRequest(
+            f"logprobs: {numbers} are asked for of the prompt; at most {MOST} are given",
+            "logprobs",
+        )
 
 
 def _choice(params: SamplingParams, index: int) -> SamplingParams:

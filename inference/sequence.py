@@ -187,6 +187,11 @@ class Sequence:
         """Whether an end-of-text token may follow the first `length` tokens."""
         return not self.ignore_eos and not self.is_early(length)
 
+    def stops_at(self, token: int, length: int) -> bool:
+        """Whether `token` ends an answer when it follows the first `length` tokens. Who is kept to
+        something may have to say it before."""
+        return token in self.stop_tokens and not self.is_early(length)
+
     def is_early(self, length: int) -> bool:
         """Whether an answer of the first `length` tokens is too short."""
         return length - self.prompt_len < self.min_tokens

@@ -46,6 +46,7 @@ WRONG = [
     (CHAT, "top_logprobs", 3),
     (CHAT, "top_logprobs", 21),
     (CHAT, "prompt_logprobs", 0),
+    (CHAT, "include_stop_str_in_output", True),
     (CHAT, "stop_token_ids", 5),
     (CHAT, "stop_token_ids.0", [-1]),
     (CHAT, "stop_token_ids", [1] * 17),

@@ -287,6 +287,8 @@ async def test_an_answer_ends_at_a_token_that_shall_end_it(pool, ids):
     [(text, logprobs, end)] = await told(pool, **asked)
     assert (text, end.reason, end.stop) == ("a small", "stop", "")
     assert logprobs[-1].token == b" dog" and len(logprobs) == end.usage.completion_tokens
+    [(text, _, end)] = await told(pool, **asked, min_tokens=9)
+    assert (text, end.reason) == ("a small dog", "stop"), "what it has to be comes first"
     early = Sampling(temperature=0, logit_bias=((dog, 100.0),))
     [(text, _, end)] = await told(pool, **asked | {"constraints": (), "sampling": early})
     assert (text, end.usage.completion_tokens) == ("", 1)

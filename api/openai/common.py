@@ -25,6 +25,7 @@ MAX_BIASES: Final = 300
 REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
     "prompt_logprobs": (),
     "best_of": (1,),
+    "include_stop_str_in_output": (False,),
     "grammar": ("",),
     "json_schema": ({},),
 }
