@@ -13,6 +13,8 @@ from api.keys import KeyFile
 from api.ollama import generation
 from api.ollama import models as ollama_models
 from api.openai import chat, completions, models, tokens
+from api.openai.responses import create, stored
+from api.openai.responses.store import Store
 from api.origins import Reach
 from api.tape import Archive
 from inference import Pool
@@ -40,9 +42,10 @@ def create_app(pool: Pool, reach: Reach | None = None, keys: KeyFile | None = No
     app.state.pool = pool
     app.state.metrics = metrics.Metrics(pool)
     app.state.archive = Archive()
+    app.state.responses = Store()
     errors.install(app)
     app.add_middleware(Guard, reach=reach or Reach(), keys=keys)
-    openai = (models, chat, completions, tokens)
+    openai = (models, chat, completions, create, stored, tokens)
     rooms = (health, metrics, *openai, messages, generation, ollama_models, streams)
     for room in rooms:
         app.include_router(room.router)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import cached_property, partial
 from typing import Final
 
-from inference.budget import Budget, Tags
+from inference.budget import Block, Budget, Tags
 from inference.grammar import Grammars
 from inference.guide import Opening
 from inference.llama import Llama
@@ -61,6 +61,7 @@ class Intake:
         most = context if submit.max_tokens is None else submit.max_tokens
         limit = min(context, len(tokens) + most)
         guides = [*self._guides(submit, thinking, len(tokens))]
+        block = self._block(submit, thinking)
         sequences = [
             Sequence(
                 id=submit.id,
@@ -73,7 +74,8 @@ class Intake:
                 stop_tokens=frozenset(submit.stop_tokens),
                 guide=guides[index],
                 text=TextOut(submit.stop),
-                budget=self._budget(submit, thinking),
+                budget=_budget(submit, block),
+                block=block,
                 arrived=arrived,
                 priority=submit.priority,
                 deadline=arrived + (submit.deadline or math.inf),
@@ -182,14 +184,15 @@ class Intake:
                     tokens += self._llama.tokenize(segment.text, special=segment.special)
                 return tokens, rendered.thinking
 
-    def _budget(self, submit: Submit, thinking: bool) -> Budget | None:
-        """None where thoughts have no bound, or the model no tokens that say where they end."""
+    def _block(self, submit: Submit, thinking: bool) -> Block | None:
+        """None where there can be no thoughts, or the model has no tokens that say where they
+        end."""
         chat = submit.prompt if isinstance(submit.prompt, Chat) else None
-        if not (submit.thinking_budget and self._tags and chat):
+        if not (self._tags and chat):
             return None
         if chat.continued and not thinking:  # thoughts come before anything else
             return None
-        return Budget(self._tags, submit.thinking_budget, thinking)
+        return Block(self._tags, thinking)
 
 
 def _tags(llama: Llama) -> Tags | None:
@@ -217,6 +220,13 @@ def _check_echo(submit: Submit, length: int) -> None:
             f"logprobs: {numbers} are asked for of the prompt; at most {MOST} are given",
             "logprobs",
         )
+
+
+def _budget(submit: Submit, block: Block | None) -> Budget | None:
+    """None where thoughts have no bound."""
+    if not (submit.thinking_budget and block):
+        return None
+    return Budget(block.tags, submit.thinking_budget, block.inside)
 
 
 def _choice(params: SamplingParams, index: int) -> SamplingParams:

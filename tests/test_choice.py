@@ -50,7 +50,7 @@ def frames(tokens: list[bytes], told: list[bool], stop: tuple[str, ...]) -> list
             found.append(Delta(1, 0, text, logprobs=ledger.take()))
             text = ""
     text += "" if out.met else out.finish()
-    end = End(1, 0, text, "stop", 0, 0, 0, 0, 0, out.met, ledger.take())
+    end = End(1, 0, text, "stop", 0, 0, 0, 0, 0, out.met, logprobs=ledger.take())
     return [*found, end]
 
 

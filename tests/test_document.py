@@ -18,10 +18,11 @@ from api import keys, limits
 from api.anthropic import messages
 from api.app import create_app
 from api.body import parse_object
+from api.errors import UnknownItem, UnknownPrevious
 from api.guard import PUBLIC
 from api.ollama import generation
 from api.openai import chat, completions
-from benchmarks.body_mutants import CHAT, COMPLETIONS, Mutants
+from benchmarks.body_mutants import CHAT, COMPLETIONS, RESPONSES, Mutants
 from benchmarks.contract import Contract
 from benchmarks.exchange import Reply
 from inference import (
@@ -37,13 +38,14 @@ from inference import (
     UnknownModel,
     WorkerLost,
 )
-from tests.bodies import BODIES, MESSAGES, OLLAMA_CHAT, OLLAMA_GENERATE, WRONG
+from tests.bodies import BODIES, MESSAGES, OLLAMA_CHAT, OLLAMA_GENERATE, UNDERSTAND_RESPONSE, WRONG
 from tests.fake_pool import FakePool, end, hello, serving
 
 NOW = FakePool().now
 UNDERSTAND = {
     CHAT: chat.understand,
     COMPLETIONS: completions.understand,
+    RESPONSES: UNDERSTAND_RESPONSE,
     MESSAGES: messages.understand,
     OLLAMA_CHAT: partial(generation.understand_chat, NOW),
     OLLAMA_GENERATE: partial(generation.understand_generate, NOW),
@@ -147,8 +149,8 @@ def understood(path, body):
     """Empty, or why it is refused."""
     try:
         UNDERSTAND[path](body, "fake")
-    except UnknownModel:
-        return ""  # is said of no body but of what is served
+    except (UnknownModel, UnknownPrevious, UnknownItem):
+        return ""  # is said of no body but of what is there
     except BadRequest as error:
         return error.message
     return ""
