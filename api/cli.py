@@ -161,7 +161,7 @@ def serve(  # noqa: PLR0913 - typer wants one parameter per option
         deployment = prepare(config, model, wishes, threads, tuned=tuned)
         _print_plan(deployment)
         pool = Pool(deployment, queue=config.server.queue if queue is None else queue)
-        greeting = _greeting(_address(host, listener), keyed=keys.required())
+        greeting = _greeting(_address(host, listener), deployment, keyed=keys.required())
         server = server_for(create_app(pool, reach, keys), config.server.drain_seconds)
         asyncio.run(_serve(pool, server, listener, greeting))
 
@@ -303,11 +303,13 @@ async def _serve(pool: Pool, server: Server, listener: socket.socket, greeting: 
         await serving
 
 
-def _greeting(address: str, *, keyed: bool) -> str:
-    body = '{"messages": [{"role": "user", "content": "Hello!"}]}'
+def _greeting(address: str, deployment: Deployment, *, keyed: bool) -> str:
+    path, body = "chat/completions", '{"messages": [{"role": "user", "content": "Hello!"}]}'
+    if deployment.header.pooling:
+        path, body = "embeddings", '{"input": "Hello!"}'
     json_type = "Content-Type: application/json"
     headers = ["-H", json_type, *(["-H", "Authorization: Bearer YOUR_KEY"] if keyed else [])]
-    curl = shlex.join(["curl", f"{address}/v1/chat/completions", *headers, "-d", body])
+    curl = shlex.join(["curl", f"{address}/v1/{path}", *headers, "-d", body])
     return f"Ready at {address} (OpenAI-compatible API under /v1). Try:\n\n  {curl}\n"
 
 

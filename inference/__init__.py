@@ -12,7 +12,8 @@ from inference.doctor import Check, examine
 from inference.fit import Plan, Wishes
 from inference.hub import installed, pull
 from inference.model import Bundled, HubFile, LocalFile, Model, Source
-from inference.pool import Pool, PoolStatus
+from inference.pool import Pool
+from inference.status import PoolStatus
 from inference.tune import Tuning, tune
 from inference.types import (
     ArgumentsDelta,
@@ -25,6 +26,8 @@ from inference.types import (
     DeadlineExceeded,
     DoesNotFit,
     DownloadError,
+    EmbeddingRequest,
+    Embeddings,
     Finished,
     FinishReason,
     GenerationEvent,
@@ -68,6 +71,8 @@ __all__ = [
     "Deployment",
     "DoesNotFit",
     "DownloadError",
+    "EmbeddingRequest",
+    "Embeddings",
     "FinishReason",
     "Finished",
     "GenerationEvent",

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from api.body import Text, WireModel, Word, read
 from api.document import JSON, Operation, body_schema
-from api.fields import Alternatives
+from api.fields import EFFORTS, Alternatives
 from api.ollama.encoder import ChatLine, Encoder, GenerateLine, loaded
 from api.ollama.errors import LINES
 from api.ollama.fields import (
@@ -24,7 +24,6 @@ from api.ollama.fields import (
     OfferedTool,
     Options,
     SentMessage,
-    SentOptions,
     Think,
 )
 from api.ollama.models import known
@@ -59,7 +58,7 @@ class GenerateBase(WireModel):
 
     model: Word | None = None
     stream: bool = True
-    options: SentOptions = Options()
+    options: Options = Options()
     think: Think = None
     format: Format = ()
     logprobs: bool = False
@@ -67,10 +66,15 @@ class GenerateBase(WireModel):
 
     def shared(self, model: str) -> dict[str, Any]:
         """The fields of a `GenerationRequest` that both endpoints say alike."""
-        thinking = None if self.think is None else bool(self.think)
-        said = {"id": uuid4().hex, "model": model, "thinking": thinking, "constraints": self.format}
-        logprobs = self.top_logprobs if self.logprobs else None
-        return said | {"logprobs": logprobs} | self.options.meant()
+        return {
+            "id": uuid4().hex,
+            "model": model,
+            "thinking": None if self.think is None else bool(self.think),
+            "thinking_budget": EFFORTS.get(self.think) if isinstance(self.think, str) else None,
+            "constraints": self.format,
+            "logprobs": self.top_logprobs if self.logprobs else None,
+            **self.options.meant(),
+        }
 
 
 class ChatAsked(GenerateBase):

@@ -3,24 +3,9 @@
 Bytes that are no text by themselves are written as each of the two has always done.
 """
 
-from typing import Annotated, Any
-
 import msgspec
-from pydantic import BeforeValidator, WithJsonSchema
 
-from api.openai.common import SPELLED
 from inference import TokenLogprob
-
-
-def _spelled(said: Any) -> Any:
-    return SPELLED.get(said.lower(), said) if isinstance(said, str) else said
-
-
-Wanted = Annotated[
-    bool,
-    BeforeValidator(_spelled),
-    WithJsonSchema({"anyOf": [{"type": "boolean"}, {"enum": ["true", "false"]}]}),
-]
 
 
 class TopLogprob(msgspec.Struct):

@@ -26,6 +26,7 @@ class Card(TypedDict):
     created: int
     owned_by: str
     aliases: list[str]
+    capabilities: list[str]
     max_model_len: NotRequired[int]
     context_length: NotRequired[int]
     meta: NotRequired[Meta]
@@ -62,7 +63,12 @@ async def one(http: Request, name: str) -> Response:
 
 def _card(now: PoolStatus) -> Card:
     card = Card(
-        id=now.name, object="model", created=0, owned_by="onebox", aliases=list(now.aliases)
+        id=now.name,
+        object="model",
+        created=0,
+        owned_by="onebox",
+        aliases=list(now.aliases),
+        capabilities=now.capabilities,
     )
     if now.info is not None:
         card["max_model_len"] = card["context_length"] = now.info.context
