@@ -94,12 +94,10 @@ class GenerationRequest:
     Either `messages` (a chat, rendered by the model's template) or `prompt` (text or token ids,
     taken as they are). Of a chat that is `continued` the last message is the beginning of the
     answer. It thinks for `thinking_budget` tokens at most. `model=None` means the model that is
-    served. `priority` is -1, 0 or 1;
-    after `deadline` seconds the request ends with DeadlineExceeded; computed prefixes are shared
-    among requests of the same `salt` only. `tenant` is in whose name it is asked, "" if nobody's.
-    An answer ends with any of `stop_tokens`. With `logprobs` its tokens come with their log
-    probabilities and so many of the likeliest ones; of a `prompt` that it begins with, an `echo`,
-    the prompt's too. Only there `max_tokens` may be 0.
+    served. `priority` is -1, 0 or 1; after `deadline` seconds the request ends with
+    DeadlineExceeded; computed prefixes are shared among requests of the same `salt` only. `tenant`
+    is in whose name it is asked, "" if nobody's. With `logprobs`, so many alternatives of each
+    token are told; an `echo` begins with the prompt, and only then `max_tokens` may be 0.
     """
 
     id: str
@@ -185,10 +183,8 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """A token, as bytes, and its natural log probability as the model said it, before anything that
-    a request wants of the sampling. The first token of a prompt has none. `top` are the likeliest
-    ones at its place. It has a part in the characters from `start` to `end` of its choice's text.
-    """
+    """A token, as bytes, and its natural log probability before any sampling, which the first of a
+    prompt has not; the `top` likeliest at its place; its characters in the text of the choice."""
 
     token: bytes
     logprob: float | None
@@ -199,8 +195,7 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """The next text of an answer. Every token with a part in it is listed once, if that was asked
-    for, with the first of its text; of a prompt continued as it is, the token that ends it too."""
+    """Of tokens in several texts the `logprobs` are with the first."""
 
     index: int
     text: str
