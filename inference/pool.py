@@ -151,8 +151,8 @@ class Pool:
             while unfinished:
                 for answer in _merged(await answers.get(), answers):
                     match expect(answer):
-                        case Delta(index=index, text=text):
-                            for event in choices[index].text(text):
+                        case Delta(index=index, text=text, logprobs=logprobs):
+                            for event in choices[index].text(text, logprobs):
                                 yield event
                         case End() as end:
                             unfinished -= 1
@@ -267,6 +267,9 @@ class Pool:
                 tenant=request.tenant,
                 speculate=request.speculate,
                 stop=request.stop,
+                stop_tokens=request.stop_tokens,
+                logprobs=request.logprobs,
+                echo=request.echo,
                 n=request.n,
             )
         )
@@ -323,7 +326,8 @@ def _merged(first: Answer, answers: asyncio.Queue[Answer]) -> list[Answer]:
     while not answers.empty():
         answer, last = answers.get_nowait(), merged[-1]
         if isinstance(answer, Delta) and isinstance(last, Delta) and answer.index == last.index:
-            merged[-1] = Delta(answer.id, answer.index, last.text + answer.text)
+            text, logprobs = last.text + answer.text, last.logprobs + answer.logprobs
+            merged[-1] = Delta(answer.id, answer.index, text, logprobs=logprobs)
         else:
             merged.append(answer)
     return merged

@@ -96,7 +96,8 @@ class GenerationRequest:
     `thinking_budget` tokens at most. `model=None` means the model that is served. `priority` is -1,
     0 or 1; after `deadline` seconds the request ends with DeadlineExceeded; computed prefixes are
     shared among requests of the same `salt` only. `tenant` is in whose name it is asked, "" if
-    nobody's.
+    nobody's. With `logprobs`, so many alternatives of each token are told; an `echo` begins with
+    the prompt, and only then `max_tokens` may be 0.
     """
 
     id: str
@@ -115,6 +116,9 @@ class GenerationRequest:
     min_tokens: int = 0
     ignore_eos: bool = False
     stop: tuple[str, ...] = ()
+    stop_tokens: tuple[int, ...] = ()
+    logprobs: int | None = None
+    echo: bool = False
     n: int = 1
     priority: int = 0
     deadline: float | None = None
@@ -179,9 +183,24 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token, as bytes, and its natural log probability before any sampling, which the first of a
+    prompt has not; the `top` likeliest at its place; its characters in the text of the choice."""
+
+    token: bytes
+    logprob: float | None
+    top: tuple[tuple[bytes, float], ...] = ()
+    start: int = 0
+    end: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class TextDelta:
+    """Of tokens in several texts the `logprobs` are with the first."""
+
     index: int
     text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from api.body import Text, WireModel, Word, read
 from api.document import JSON, Operation, body_schema
-from api.fields import EFFORTS
+from api.fields import EFFORTS, Alternatives
 from api.ollama.encoder import ChatLine, Encoder, GenerateLine, loaded
 from api.ollama.errors import LINES
 from api.ollama.fields import (
@@ -32,8 +32,6 @@ from inference import GenerationRequest, Message, Pool, PoolStatus
 
 # Fields we know and do not do, with the values that ask for nothing.
 REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
-    "logprobs": (False,),
-    "top_logprobs": (0,),
     "suffix": ("",),
     "template": ("",),
     "context": ([],),
@@ -63,6 +61,8 @@ class GenerateBase(WireModel):
     options: Options = Options()
     think: Think = None
     format: Format = ()
+    logprobs: bool = False
+    top_logprobs: Alternatives = 0
 
     def shared(self, model: str) -> dict[str, Any]:
         """The fields of a `GenerationRequest` that both endpoints say alike."""
@@ -72,6 +72,7 @@ class GenerateBase(WireModel):
             "thinking": None if self.think is None else bool(self.think),
             "thinking_budget": EFFORTS.get(self.think) if isinstance(self.think, str) else None,
             "constraints": self.format,
+            "logprobs": self.top_logprobs if self.logprobs else None,
             **self.options.meant(),
         }
 

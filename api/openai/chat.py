@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import ConfigDict, Field, model_validator
 
 from api.body import Text, WireModel, Word
-from api.fields import Content
+from api.fields import Alternatives, Content
 from api.openai.common import (
     GenerationBody,
     Limit,
@@ -37,18 +37,22 @@ from inference import (
 )
 
 REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
-    "logprobs": (False,),
     "modalities": (["text"],),
     "audio": (),
 }
 MAX_CALLS: Final = 128
+_TRUE: Final = {"enum": [True, "true", 1]}
 ONE_BEGINNING: Final[dict[str, Any]] = {
     "if": {
-        "properties": {"continue_final_message": {"enum": [True, "true", 1]}},
+        "properties": {"continue_final_message": _TRUE},
         "required": ["continue_final_message"],
     },
     "then": {"properties": {"add_generation_prompt": {"enum": [False, "false", 0, None]}}},
     "else": {"properties": {"add_generation_prompt": {"enum": [True, "true", 1, None]}}},
+}
+NO_TOP_ALONE: Final[dict[str, Any]] = {
+    "if": {"not": {"properties": {"logprobs": _TRUE}, "required": ["logprobs"]}},
+    "then": {"properties": {"top_logprobs": {"enum": [0, None]}}},
 }
 
 router = APIRouter()
@@ -90,8 +94,10 @@ class ChatBody(GenerationBody, ThinkingBody):
     function_call: Literal["auto", "none"] = "auto"
     continue_final_message: bool = False
     add_generation_prompt: bool | None = None
+    logprobs: bool = False
+    top_logprobs: Alternatives = 0
 
-    model_config = ConfigDict(json_schema_extra=ONE_BEGINNING)
+    model_config = ConfigDict(json_schema_extra={"allOf": [ONE_BEGINNING, NO_TOP_ALONE]})
 
     def offered(self) -> tuple[Tool, ...]:
         if "none" in (self.tool_choice.mode, self.function_call):
@@ -109,6 +115,12 @@ class ChatBody(GenerationBody, ThinkingBody):
             )
         return self
 
+    @model_validator(mode="after")
+    def _no_top_alone(self) -> Self:
+        if self.top_logprobs and not self.logprobs:
+            raise BadRequest("top_logprobs needs logprobs to be true.", "top_logprobs")
+        return self
+
     def constraints(self) -> tuple[Constraint, ...]:
         """A forced call leaves no text of which anything else could be asked."""
         if self.tool_choice.forced:
@@ -121,7 +133,8 @@ def understand(raw: dict[str, Any], served: str) -> Call:
     body = read(ChatBody, raw, REFUSED)
     head = Head.new("chatcmpl-", served)
     usage = bool(body.stream_options.include_usage)
-    encoder = Encoder(head, body.n, usage, functions=bool(body.functions and not body.tools))
+    functions = bool(body.functions and not body.tools)
+    encoder = Encoder(head, body.n, usage, functions=functions, logprobs=body.logprobs)
     return Call((to_request(body, head.id),), encoder, body.stream, body.resumable)
 
 
@@ -137,6 +150,7 @@ def to_request(body: ChatBody, id: str) -> GenerationRequest:
         thinking_budget=body.most_thoughts(),
         template_kwargs=body.chat_template_kwargs,
         max_tokens=unlimited(limit),
+        logprobs=body.top_logprobs if body.logprobs else None,
         **body.shared(),
     )
 

@@ -43,6 +43,7 @@ from inference import BadRequest, Constraint, GenerationRequest, Message, Pool, 
 REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
     "n": (1,),
     "logprobs": (False,),
+    "top_logprobs": (0,),
     "background": (False,),
     "conversation": (),
     "context_management": ([],),
