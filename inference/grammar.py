@@ -150,7 +150,8 @@ class Grammars:
         bodies = [] if constraint.kind == "calls" else ["@answer"]
         rules = [] if outline.opening == "no" else self._thought()
         if tools:
-            bodies.append(f'call ("\\n" call){{0,{outline.calls - 1}}}')
+            more = outline.calls - 1
+            bodies.append(f'call ("\\n" call){{0,{more}}}' if more else "call")
             rules.append(f"call: {self._tag(OPEN_CALL)} {self._rest_of_call(tools)}")
         perhaps = f"({self._tag(OPEN_THINK)} thought)?"
         first = {"no": "", "perhaps": perhaps, "inside": "thought"}[outline.opening]
