@@ -106,7 +106,7 @@ def serving(url: str | None, log: Path) -> Iterator[str]:
 
 
 def _restarts(http: httpx.Client) -> int:
-    found = re.search(r"^onebox_worker_restarts_total (\S+)", http.get("/metrics").text, re.M)
+    found = re.search(r"^onebox_worker_restarts_total{.*} (\S+)", http.get("/metrics").text, re.M)
     if not found:
         raise BenchmarkError(f"{http.base_url} has no metrics of Onebox.")
     return int(float(found[1]))

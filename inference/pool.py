@@ -9,7 +9,7 @@ import asyncio
 import os
 import secrets
 from collections.abc import AsyncGenerator, Container, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Literal, TypeVar
 
 import msgspec
@@ -18,8 +18,10 @@ from inference.choice import Choice
 from inference.deployment import Deployment
 from inference.journal import Answer
 from inference.launch import WORKER
-from inference.replica import STALL, Replica, State
+from inference.model import Model
+from inference.replica import STALL, Replica
 from inference.sequence import SamplingParams
+from inference.status import PoolStatus
 from inference.thoughts import thinks
 from inference.types import (
     BadRequest,
@@ -29,7 +31,6 @@ from inference.types import (
     GenerationEvent,
     GenerationRequest,
     InferenceError,
-    ModelInfo,
     NotReady,
     NumericalError,
     Overloaded,
@@ -49,7 +50,6 @@ from inference.wire import (
     Delta,
     End,
     Rejected,
-    Stats,
     Submit,
     Tokens,
 )
@@ -57,7 +57,7 @@ from inference.wire import Text as TextPrompt
 
 Command = TypeVar("Command", Submit, Count)
 
-_DRAINING = "The server is shutting down and takes no new requests."
+DRAINING = "The server is shutting down and takes no new requests."
 _NOT_BEGUN = "Only a last message of the assistant, without tool calls, can be continued."
 _ERRORS = {
     error.code: error
@@ -72,22 +72,6 @@ _ERRORS = {
         WorkerLost,
     )
 }
-
-
-@dataclass(frozen=True, slots=True)
-class PoolStatus:
-    """A snapshot for health checks and metrics; `cells` is the size of the KV cache, `streams_only`
-    a wish of who runs the server: an answer is not waited for as a whole."""
-
-    state: State
-    detail: str
-    name: str
-    aliases: tuple[str, ...]
-    info: ModelInfo | None
-    cells: int
-    restarts: int
-    stats: Stats
-    streams_only: bool = False
 
 
 class Pool:
@@ -144,6 +128,10 @@ class Pool:
         return self._replica.state == "ready" and not self._draining
 
     @property
+    def model(self) -> Model:
+        return self._deployment.model
+
+    @property
     def worker_pid(self) -> int | None:
         return self._replica.pid
 
@@ -152,7 +140,7 @@ class Pool:
         draining = self._draining and replica.state != "stopped"
         return PoolStatus(
             state="draining" if draining else replica.state,
-            detail=_DRAINING if draining else replica.detail,
+            detail=DRAINING if draining else replica.detail,
             name=model.name,
             aliases=model.aliases,
             info=replica.info,
@@ -160,6 +148,9 @@ class Pool:
             restarts=replica.restarts,
             stats=replica.stats,
             streams_only=model.stream == "required",
+            quant=self._deployment.header.quant,
+            size=self._deployment.header.size,
+            on_gpu=self._deployment.plan.on_gpu.weights,
         )
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
@@ -232,7 +223,7 @@ class Pool:
         if last and (last.role != "assistant" or last.tool_calls):
             raise BadRequest(_NOT_BEGUN, "messages")
         if self._draining:
-            raise ShuttingDown(_DRAINING)
+            raise ShuttingDown(DRAINING)
         if not self._replica.accepting:
             raise NotReady(self._excuse(), retry_after=self._replica.retry_after)
         if request.n > self._bound:

@@ -96,6 +96,7 @@ class GenerationRequest:
     served. `priority` is -1, 0 or 1;
     after `deadline` seconds the request ends with DeadlineExceeded; computed prefixes are shared
     among requests of the same `salt` only. `tenant` is in whose name it is asked, "" if nobody's.
+    The model stays in memory for `keep_alive` seconds after it, for ever if that is negative.
     """
 
     id: str
@@ -119,6 +120,7 @@ class GenerationRequest:
     salt: str = ""
     tenant: str = ""
     speculate: bool = True
+    keep_alive: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +134,13 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Seconds since the worker accepted the request: a slot, the first token, the last token."""
+    """Seconds since the worker accepted the request: a slot, the first token, the last token.
+    Before that it waited `load` seconds for the model to be loaded."""
 
     queued: float
     first_token: float
     total: float
+    load: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from inference import (
     GenerationEvent,
     GenerationRequest,
     ModelInfo,
+    Models,
     NotReady,
     PoolStatus,
     ShuttingDown,
@@ -91,6 +92,9 @@ class FakePool:
     async def start(self) -> None:
         pass
 
+    async def until_ready(self) -> None:
+        pass
+
     def drain(self) -> None:
         self.become("draining", "it stops")
 
@@ -158,7 +162,7 @@ async def served(
 ) -> AsyncIterator[tuple[str, Server]]:
     """The address of a real server around `pool`, on loopback, and the server."""
     listener = bind("127.0.0.1", 0)
-    server = server_for(create_app(pool, reach, keys), drain, limits)
+    server = server_for(create_app(Models(pool), reach, keys), drain, limits)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}", server

@@ -58,7 +58,7 @@ PROTECTIONS = (
     Bug(
         "a removed key ends what it asked for",
         GUARD,
-        "                pool.expel(keys.tenants)",
+        "                models.expel(keys.tenants)",
         "                pass",
         "tests/test_api_access.py",
     ),

@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections import Counter
 from contextlib import suppress
-from functools import partial
 from itertools import islice
 
 import httpx
@@ -27,6 +26,7 @@ from benchmarks.exchange import Reply
 from inference import (
     BadRequest,
     DeadlineExceeded,
+    Models,
     Overloaded,
     ReasoningDelta,
     Started,
@@ -39,13 +39,12 @@ from inference import (
 from tests.bodies import BODIES, MESSAGES, OLLAMA_CHAT, OLLAMA_GENERATE, WRONG
 from tests.fake_pool import FakePool, end, hello, serving
 
-NOW = FakePool().now
 UNDERSTAND = {
     CHAT: chat.understand,
     COMPLETIONS: completions.understand,
     MESSAGES: messages.understand,
-    OLLAMA_CHAT: partial(generation.understand_chat, NOW),
-    OLLAMA_GENERATE: partial(generation.understand_generate, NOW),
+    OLLAMA_CHAT: generation.understand_chat,
+    OLLAMA_GENERATE: generation.understand_generate,
 }
 CALL = ToolCallDelta(0, 0, ToolCall("call_1", "add", '{"a": 1}'))
 SCRIPTS = [
@@ -85,7 +84,7 @@ def test_it_is_openapi(openapi):
 
 
 def test_every_route_is_in_it_with_its_methods(document):
-    routes = iter_route_contexts(create_app(FakePool()).routes)
+    routes = iter_route_contexts(create_app(Models(FakePool())).routes)
     assert {(route.path_format, method) for route in routes for method in route.methods} == {
         (path, method.upper()) for path, item in document["paths"].items() for method in item
     }

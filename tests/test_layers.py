@@ -48,12 +48,14 @@ LINES = [
         "journal",
         "choice",
     },
-    {"preflight", "renderer"},
-    {"preflight_worker", "render_worker"},
+    {"preflight", "renderer", "pulls"},
+    {"preflight_worker", "render_worker", "catalogue"},
     {"scheduler", "drafter", "intake", "placement", "replica", "testbed"},
-    {"fit", "engine"},
+    {"fit", "engine", "status"},
     {"deployment", "worker", "trial_worker"},
     {"pool", "tune"},
+    {"seats"},
+    {"models"},
     {"__init__"},
 ]
 LINE = {module: number for number, line in enumerate(LINES) for module in line}

@@ -27,7 +27,7 @@ from api.body import INT32, SchemaText, WireModel, Word, read
 from api.dialect import EVENTS
 from api.document import JSON, Operation, body_schema
 from api.streaming import Call, answer
-from inference import Constraint, GenerationRequest, Message, Pool, Sampling
+from inference import Constraint, GenerationRequest, Message, Models, Sampling
 
 REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {"mcp_servers": ([],)}
 StopString = Annotated[str, Field(max_length=256)]
@@ -118,8 +118,8 @@ def understand_prompt(raw: dict[str, Any]) -> GenerationRequest:
     return GenerationRequest(id="", **read(PromptBody, raw, REFUSED).shared())
 
 
-async def _count(pool: Pool, request: GenerationRequest) -> TokenCount:
-    return TokenCount(await pool.count(request))
+async def _count(models: Models, request: GenerationRequest) -> TokenCount:
+    return TokenCount(await models.count(request))
 
 
 def to_request(body: MessagesBody, id: str) -> GenerationRequest:

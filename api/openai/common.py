@@ -18,6 +18,7 @@ from api import __version__, body
 from api.body import INT32, WireModel, Word
 from api.dialect import EVENTS
 from api.document import JSON, Operation, Schema, Takes, body_schema
+from api.keep_alive import KeepAlive
 from api.openai.constraints import Constraints
 from inference import Finished, Sampling
 
@@ -132,6 +133,7 @@ class GenerationBody(Constraints):
     cache_salt: Word = ""
     speculation: bool = True
     resumable: bool = False
+    keep_alive: KeepAlive | None = None
 
     def served(self) -> str | None:
         """The model asked for; `None` is the one that is served."""
@@ -151,6 +153,7 @@ class GenerationBody(Constraints):
             "deadline": self.timeout,
             "salt": self.cache_salt,
             "speculate": self.speculation,
+            "keep_alive": self.keep_alive,
         }
 
     def sampling(self) -> Sampling:

@@ -1,0 +1,48 @@
+"""What can be said of a model that is served, or could be: for health checks, lists and metrics."""
+
+from dataclasses import dataclass
+
+from inference.model import Model
+from inference.replica import State
+from inference.types import ModelInfo
+from inference.wire import Stats
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatus:
+    """A snapshot; `cells` is the size of the KV cache, `streams_only` a wish of who runs the
+    server: an answer is not waited for as a whole.
+
+    The weights are `size` bytes in a file, quantised as `quant` says; of them `on_gpu` bytes are
+    there. The model leaves in `expires_in` seconds if nobody asks it anything; None if it stays.
+    """
+
+    state: State
+    detail: str
+    name: str
+    aliases: tuple[str, ...]
+    info: ModelInfo | None
+    cells: int
+    restarts: int
+    stats: Stats
+    streams_only: bool = False
+    quant: str = ""
+    size: int = 0
+    on_gpu: int = 0
+    expires_in: float | None = None
+
+
+def unloaded(model: Model, size: int = 0) -> PoolStatus:
+    """What is known of a model before its file was looked at."""
+    return PoolStatus(
+        state="unloaded",
+        detail="",
+        name=model.name,
+        aliases=model.aliases,
+        info=None,
+        cells=0,
+        restarts=0,
+        stats=Stats(),
+        streams_only=model.stream == "required",
+        size=size,
+    )
