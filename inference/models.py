@@ -5,8 +5,8 @@ frames.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Container
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Container
+from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 
@@ -15,7 +15,7 @@ from inference.config import Config
 from inference.deployment import Deployment, prepare
 from inference.pool import Pool
 from inference.pulls import PullProgress, Pulls
-from inference.seats import FOR_EVER, Seat, Seats, gone
+from inference.seats import FOR_EVER, Lease, Seat, Seats, gone
 from inference.status import PoolStatus, unloaded
 from inference.types import (
     Finished,
@@ -32,7 +32,7 @@ class Models:
 
     `again` plans `first` once more, should it have had to go; without that it never goes. `queue`
     bounds the answers that wait for models, and those of each model that wait for a slot. With
-    `tuned`, models run with the settings that `onebox tune` found.
+    `tuned`, models run with the settings that `onebox tune` found; `in_process` is as for `Pool`.
     """
 
     def __init__(
@@ -43,13 +43,16 @@ class Models:
         *,
         tuned: bool = True,
         queue: int = 256,
+        in_process: bool = False,
     ) -> None:
         now = first.status()
         self._config = config
         self._tuned = tuned
         self._catalogue = Catalogue(config, now.name, now.aliases)
         self._first = Seat(gone(now), again, usual=FOR_EVER, stay=FOR_EVER, pool=first)
-        self._seats = Seats(self._first, queue, config.server.max_models if config else None)
+        pool_of = partial(Pool, queue=queue, in_process=in_process)
+        most = config.server.max_models if config else None
+        self._seats = Seats(self._first, pool_of, queue=queue, most=most)
         self._pulls = Pulls()
 
     async def start(self) -> None:
@@ -88,7 +91,7 @@ class Models:
         be loaded.
         """
         async with (
-            self._pool_for(request) as (pool, asked, waited),
+            self._lease(request) as (pool, asked, waited),
             aclosing(pool.generate(asked)) as events,
         ):
             async for event in events:
@@ -96,23 +99,23 @@ class Models:
 
     async def count(self, request: GenerationRequest) -> int:
         """As `Pool.count`. Raises as `generate`, too."""
-        async with self._pool_for(request) as (pool, asked, _):
+        async with self._lease(request) as (pool, asked, _):
             return await pool.count(asked)
 
     async def tokenize(self, request: GenerationRequest) -> list[int]:
         """As `Pool.tokenize`. Raises as `generate`, too."""
-        async with self._pool_for(request) as (pool, asked, _):
+        async with self._lease(request) as (pool, asked, _):
             return await pool.tokenize(asked)
 
     async def detokenize(self, request: GenerationRequest) -> str:
         """As `Pool.detokenize`. Raises as `generate`, too."""
-        async with self._pool_for(request) as (pool, asked, _):
+        async with self._lease(request) as (pool, asked, _):
             return await pool.detokenize(asked)
 
     async def load(self, request: GenerationRequest) -> float:
         """Load the model that a request names, if it is not; the seconds that took. Raises as
         `generate`."""
-        async with self._pool_for(request) as (pool, _, waited):
+        async with self._lease(request) as (pool, _, waited):
             await pool.until_ready()
             return waited
 
@@ -151,7 +154,8 @@ class Models:
         listed = {self._first.about.name: self.status()}
         for model, size in here:
             seat = self._seats.all.get(model.name)
-            listed[model.name] = self._seats.status(seat) if seat else unloaded(model, size)
+            now = self._seats.status(seat) if seat else unloaded(model)
+            listed[model.name] = replace(now, size=size)
         for now in self.loaded():
             listed.setdefault(now.name, now)
         return [*listed.values()]
@@ -195,14 +199,8 @@ class Models:
             self._seats.all[model.name] = Seat(unloaded(model), plan, stay, stay, model)
         return self._seats.all[model.name]
 
-    @asynccontextmanager
-    async def _pool_for(
-        self, request: GenerationRequest
-    ) -> AsyncIterator[tuple[Pool, GenerationRequest, float]]:
-        """The pool of the model that is asked, what it is asked, and the seconds that took."""
-        async with self._seats.lease(self._seat(request.model), request) as (pool, waited):
-            left = request.deadline and max(1e-3, request.deadline - waited)
-            yield pool, replace(request, model=None, deadline=left), waited
+    def _lease(self, request: GenerationRequest) -> Lease:
+        return Lease(self._seats, self._seat(request.model), request)
 
 
 def _after(waited: float, event: GenerationEvent) -> GenerationEvent:

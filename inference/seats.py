@@ -8,8 +8,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import AsyncIterator, Callable, Container
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -80,14 +79,46 @@ class Seat:
         return replace(self.pool.status(), expires_in=expires_in)
 
 
+class Lease:
+    """The use of a model for one request: its pool, what that is asked, and the seconds that were
+    waited for it.
+
+    To enter it loads the model if it has to. That raises ShuttingDown, Overloaded,
+    DeadlineExceeded, Revoked, UnknownModel where the weights are not here, and NotReady where they
+    cannot be loaded.
+    """
+
+    def __init__(self, seats: "Seats", seat: Seat, request: GenerationRequest) -> None:
+        self._seats = seats
+        self._seat = seat
+        self._request = request
+
+    async def __aenter__(self) -> tuple[Pool, GenerationRequest, float]:
+        request = self._request
+        pool, waited = await self._seats.take(self._seat, request)
+        left = request.deadline and max(1e-3, request.deadline - waited)
+        return pool, replace(request, model=None, deadline=left), waited
+
+    async def __aexit__(self, *_: object) -> None:
+        self._seats.leave(self._seat)
+
+
 class Seats:
     """All models that were ever asked for, of which at most `most` are loaded at a time. `first` is
-    loaded already, or loads. `queue` bounds the answers that wait for their model, and those of
-    each model that wait for a slot."""
+    loaded already, or loads; `pool_of` makes the pools of others. `queue` bounds the answers that
+    wait for their model."""
 
-    def __init__(self, first: Seat, queue: int, most: int | None) -> None:
+    def __init__(
+        self,
+        first: Seat,
+        pool_of: Callable[[Deployment], Pool],
+        *,
+        queue: int,
+        most: int | None = None,
+    ) -> None:
         self.all = {first.about.name: first}
         self._first = first
+        self._pool_of = pool_of
         self._queue = queue
         self._most = most
         self._one_by_one = asyncio.Lock()
@@ -114,15 +145,8 @@ class Seats:
         for pool in self._pools():
             pool.drain()
 
-    @asynccontextmanager
-    async def lease(
-        self, seat: Seat, request: GenerationRequest
-    ) -> AsyncIterator[tuple[Pool, float]]:
-        """The pool of a model for as long as it is used, and the seconds that it was waited for.
-
-        Loads the model if it has to. Raises ShuttingDown, Overloaded, DeadlineExceeded, Revoked,
-        UnknownModel where the weights are not here, NotReady where it cannot be loaded.
-        """
+    async def take(self, seat: Seat, request: GenerationRequest) -> tuple[Pool, float]:
+        """The pool of a model, which stays until `leave`, and the seconds that took."""
         if self.draining:
             raise ShuttingDown(DRAINING)
         seat.leases += 1
@@ -131,17 +155,20 @@ class Seats:
         if seat.leaving:
             seat.leaving.cancel()
             seat.leaving = None
+        if seat.pool:
+            return seat.pool, 0.0
+        began = _now()
         try:
-            if seat.pool:
-                yield seat.pool, 0.0
-            else:
-                began = _now()
-                pool = await self._loaded(seat, request)
-                yield pool, _now() - began
-        finally:
-            seat.leases -= 1
-            seat.idle_since = _now()
-            self._rest(seat)
+            return await self._loaded(seat, request), _now() - began
+        except BaseException:
+            self.leave(seat)
+            raise
+
+    def leave(self, seat: Seat) -> None:
+        """A request has ended."""
+        seat.leases -= 1
+        seat.idle_since = _now()
+        self._rest(seat)
 
     def unload(self, seat: Seat) -> asyncio.Task[None]:
         """End the worker of an idle model. From now on who asks for it has to wait."""
@@ -231,7 +258,7 @@ class Seats:
         async with self._one_by_one:
             if not seat.leases:
                 raise NotReady("nobody waits for it any more")
-            pool = Pool(await self._deployment(seat), queue=self._queue)
+            pool = self._pool_of(await self._deployment(seat))
             try:
                 await pool.start()
                 await pool.until_ready()

@@ -32,7 +32,7 @@ class PoolStatus:
     expires_in: float | None = None
 
 
-def unloaded(model: Model, size: int = 0) -> PoolStatus:
+def unloaded(model: Model) -> PoolStatus:
     """What is known of a model before its file was looked at."""
     return PoolStatus(
         state="unloaded",
@@ -44,5 +44,4 @@ def unloaded(model: Model, size: int = 0) -> PoolStatus:
         restarts=0,
         stats=Stats(),
         streams_only=model.stream == "required",
-        size=size,
     )
