@@ -31,8 +31,13 @@ MAX_DEPTH: Final = 64
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
+def json_text(value: Any) -> str:
+    """`value` as JSON, as a model reads it best: other alphabets are no escapes."""
+    return json.dumps(value, ensure_ascii=False)
+
+
 def _schema_text(schema: Any) -> Any:
-    return json.dumps(schema, ensure_ascii=False) if isinstance(schema, dict) else schema
+    return json_text(schema) if isinstance(schema, dict) else schema
 
 
 class WireModel(BaseModel):
@@ -108,9 +113,14 @@ def read(
     """
     said = {field: value for field, value in raw.items() if value is not None}
     for field, neutral in refused.items():
-        if field in said and said[field] not in neutral:
+        if field in said and not any(_same(said[field], value) for value in neutral):
             raise BadRequest(f"{field} with this value is not supported yet; leave it out.", field)
     return validate(model, said)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values are equal as JSON: there 0 is not false."""
+    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
 
 
 async def _read(http: Request, hold: Callable[[int], None]) -> bytes:

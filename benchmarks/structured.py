@@ -27,6 +27,7 @@ from benchmarks import run
 from benchmarks.schemas import Schema, schemas
 from benchmarks.synthetic import PRESETS, write
 from inference import (
+    ArgumentsDelta,
     Constraint,
     Finished,
     GenerationRequest,
@@ -42,8 +43,9 @@ from inference import (
     load_config,
     prepare,
 )
-from inference.grammar import Grammars, Vocabulary
+from inference.grammar import Grammars
 from inference.llama import Llama
+from inference.vocabulary import Vocabulary
 
 VOCABULARY: Final = 151_936
 MOST_MS: Final = 1.0  # for a mask, in the mean
@@ -156,6 +158,8 @@ async def problem_of(pool: Pool, case: Case) -> str:
                     text += piece
                 case ToolCallDelta(call=call):
                     calls.append(call)
+                case ArgumentsDelta(text=piece):
+                    calls[-1] = replace(calls[-1], arguments=calls[-1].arguments + piece)
                 case Finished(reason=reason):
                     pass
     except InferenceError as error:

@@ -18,6 +18,7 @@ from inference.pulls import PullProgress
 from inference.status import PoolStatus
 from inference.tune import Tuning, tune
 from inference.types import (
+    ArgumentsDelta,
     BadModelFile,
     BadRequest,
     ConfigError,
@@ -55,6 +56,7 @@ from inference.types import (
 )
 
 __all__ = [
+    "ArgumentsDelta",
     "BadModelFile",
     "BadRequest",
     "Bundled",

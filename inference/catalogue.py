@@ -53,11 +53,9 @@ class Catalogue:
             for spelling in (name, *(f"{name}:{quant}" for quant in entry.quants))
         )
         models = {model.name: model for name in names if (model := self.find(name))}
-        return [
-            (model, resolve(model.source).stat().st_size)
-            for name, model in models.items()
-            if name.lower() not in self._own and installed(model.source)
-        ]
+        others = (model for name, model in models.items() if name.lower() not in self._own)
+        sizes = ((model, _size(model)) for model in others)
+        return [(model, size) for model, size in sizes if size is not None]
 
     def look(self, model: Model) -> GgufHeader:
         """What the file of `model`, which is here, says. Raises BadModelFile."""
@@ -67,6 +65,13 @@ class Catalogue:
             if header is None or header.stamp != stamp_of(path.stat()):
                 header = self._headers[path] = inspect(path)
         return header
+
+
+def _size(model: Model) -> int | None:
+    """Of the file of `model`, if that is here."""
+    with suppress(InferenceError, OSError):
+        return resolve(model.source).stat().st_size
+    return None
 
 
 def require(model: Model) -> None:

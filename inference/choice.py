@@ -6,8 +6,9 @@ Knows no request beyond its own, and neither queue nor worker.
 import uuid
 from collections.abc import Iterator
 
-from inference.parser import Call, Piece, Reasoning, StreamParser, Text
+from inference.parser import Arguments, Call, Piece, Reasoning, StreamParser, Text
 from inference.types import (
+    ArgumentsDelta,
     Finished,
     GenerationEvent,
     GenerationRequest,
@@ -32,6 +33,7 @@ class Choice:
             StreamParser(
                 thinking=accepted.thinking,
                 tools=bool(request.tools),
+                guided=accepted.guided,
                 begun=request.messages[-1].content if request.continued else "",
             )
             if request.messages
@@ -65,3 +67,5 @@ class Choice:
                     call = ToolCall(f"call_{uuid.uuid4().hex[:24]}", name, arguments)
                     yield ToolCallDelta(self._index, self._calls, call)
                     self._calls += 1
+                case Arguments(text):
+                    yield ArgumentsDelta(self._index, self._calls - 1, text)

@@ -1,25 +1,23 @@
 """Keeps an answer to a constraint: what is asked for becomes a grammar, and that rules out tokens.
 
-llguidance does the work. A `Guide` follows the tokens of one answer, as far as they go: after a
-preemption, a wrong guess or a worker's death it just catches up. What cannot be compiled is
-refused; no answer is left without its constraint. What a compiled grammar has read it remembers
-without end, so each request compiles its own, which takes a millisecond, and nothing is kept. Knows
-no requests and no llama.cpp.
+llguidance does the work. What cannot be compiled is refused; no answer is left without its
+constraint. Calls that come without being forced are kept to what the tools take, where that can be.
+What a compiled grammar has read it remembers without end, so each request compiles its own, which
+takes a millisecond, and nothing is kept; all of them together have a bound. Knows no requests and
+no llama.cpp.
 """
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from time import monotonic
-from typing import Any, Final, Literal
+from typing import Any, Final
+from weakref import WeakSet
 
-import numpy as np
-import numpy.typing as npt
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer, regex_to_lark
+from llguidance import LLMatcher, LLParserLimits, regex_to_lark
 from llguidance.gbnf_to_lark import gbnf_to_lark
 
-from inference.gguf_format import printable
+from inference.guide import CallGuide, Guide, Opening, reason_of, refusal
 from inference.schema_bounds import (
     SCHEMA,
     TOGETHER,
@@ -27,23 +25,20 @@ from inference.schema_bounds import (
     pattern_problem,
     schema_problem,
 )
-from inference.types import BadRequest, Constraint, InferenceError, Tool
+from inference.types import BadRequest, Constraint, Overloaded, Tool
+from inference.vocabulary import END_CALL, END_THINK, OPEN_CALL, OPEN_THINK, TAGS, Vocabulary
 
-# Whether an answer begins inside a think block, may open one, or does neither.
-Opening = Literal["inside", "perhaps", "no"]
 Grammar = dict[str, Any]
+Matcher = tuple[LLMatcher, int]  # and about how many bytes it takes
 
 MOST_CALLS: Final = 32  # of one answer
+_ROOM: Final = 256 << 20  # bytes for the grammars of all requests, waiting or running
+_BYTES: Final = 140  # that a character becomes when it is compiled; many take less
 
 # Up to one space, or a line break and its indentation: models loop on white space without end.
 _SPACING: Final = {"whitespace_pattern": r"(\n[ \t]{0,32}|[ ])"}
 _OBJECT: Final = {"type": "object"}
-_OPEN_THINK, _END_THINK, _OPEN_CALL, _END_CALL = _TAGS = (
-    "<think>",
-    "</think>",
-    "<tool_call>",
-    "</tool_call>",
-)
+_NO_ROOM: Final = "The grammars of other requests take all the room; please try again later."
 _SECONDS: Final = 2.0  # for the tools of one request, where not all of them compile
 _LIMITS: Final = LLParserLimits(
     initial_lexer_fuel=200_000,
@@ -54,91 +49,12 @@ _LIMITS: Final = LLParserLimits(
 )
 
 
-@dataclass(frozen=True)
-class Vocabulary:
-    """What is needed of a model: the bytes of each token, which ones end a text, a tokeniser."""
-
-    pieces: Sequence[bytes]
-    end_tokens: Sequence[int]
-    tokenize: Callable[[str], list[int]]
-
-    @cached_property
-    def tags(self) -> dict[str, int]:
-        """Tags that are tokens of their own. Such a token never counts as the text of a tag, or an
-        argument might end its call."""
-        found = {tag: self.tokenize(tag) for tag in _TAGS}
-        return {tag: ids[0] for tag, ids in found.items() if len(ids) == 1}
-
-    @cached_property
-    def tokenizer(self) -> LLTokenizer:
-        """Takes 0.4 seconds where there are 151,936 tokens; only who needs it waits for it."""
-        return LLTokenizer(_Tokens(self), len(self.pieces), list(self.end_tokens))  # type: ignore[arg-type]
-
-
-class _Tokens:
-    """A vocabulary as llguidance reads it."""
-
-    is_tokenizer_wrapper = True
-    bos_token_id = None
-
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self.tokens = [*vocabulary.pieces]
-        for token in vocabulary.end_tokens:
-            self.tokens[token] = b""  # it ends a text, whatever it looks like
-        self.eos_token_id = vocabulary.end_tokens[0]
-        self.special_token_ids = [*vocabulary.tags.values()]
-        self._tokenize = vocabulary.tokenize
-
-    def __call__(self, text: str) -> list[int]:
-        return self._tokenize(text)
-
-
-class Guide:
-    """Follows one answer, which begins after `start` tokens."""
-
-    def __init__(
-        self, matcher: LLMatcher, vocabulary: Vocabulary, constraint: Constraint, start: int
-    ) -> None:
-        self._matcher = matcher
-        self._end_tokens = list(vocabulary.end_tokens)
-        self._field = constraint.field
-        self._seen = start
-        self._bits = np.empty((len(vocabulary.pieces) + 31) // 32, np.int32)
-
-    def follow(self, tokens: list[int]) -> None:
-        """Catch up with `tokens`, prompt and answer."""
-        if new := tokens[self._seen :]:
-            self._seen = len(tokens)
-            self._matcher.consume_tokens(new)
-
-    def mask(
-        self, row: npt.NDArray[np.float32], tokens: list[int], may_end: bool
-    ) -> InferenceError | None:
-        """Make impossible, in a row of logits, what may not follow `tokens`; or why there is
-        nothing that may. Who must not end yet does so where nothing else is left."""
-        self.follow(tokens)
-        self._matcher.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
-        if self._matcher.is_error():
-            return _refusal(self._field, _reason(self._matcher.get_error()))
-        allowed = np.unpackbits(self._bits.view(np.uint8), count=len(row), bitorder="little")
-        if not may_end:
-            ends, allowed[self._end_tokens] = allowed[self._end_tokens], 0
-            if not allowed.any():
-                allowed[self._end_tokens] = ends
-        np.putmask(row, allowed == 0, -np.inf)
-        return None
-
-    def take(self, token: int) -> bool:
-        """Go on with `token`; whether the answer is whole with it."""
-        self._seen += 1
-        return self._matcher.consume_token(token) and self._matcher.is_stopped()
-
-
 class Grammars:
     """Compiles constraints for the answers of one model."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
+        self._guides: WeakSet[Guide | CallGuide] = WeakSet()
 
     def guides(
         self,
@@ -150,21 +66,68 @@ class Grammars:
     ) -> list[Guide]:
         """A guide for each of `n` answers. `tools` are those that may be called, or must be.
 
-        Raises BadRequest. Where only the parameters of a tool are at fault, and it is not strict,
-        any arguments will do.
+        Raises BadRequest, and Overloaded where those of others leave no room. Where only the
+        parameters of a tool are at fault, and it is not strict, any arguments will do.
         """
         if constraint.kind == "calls" and constraint.source:
             tools = tuple(tool for tool in tools if tool.name == constraint.source)
         _check(constraint.kind == "calls" and not tools and "no such tool", constraint.field)
+
+        def compiled(tools: tuple[Tool, ...]) -> Matcher:
+            answer = [] if constraint.kind == "calls" else [_answer(constraint)]
+            frame = self._frame(constraint, tools, opening)
+            return self._compiled([frame, *answer, *_all_arguments(tools)], constraint.field)
+
+        matcher, size = self._loosely(tools, compiled)
+        if self._used + size > _ROOM:
+            raise Overloaded(_NO_ROOM, constraint.field)
+        words, field = self._vocabulary, constraint.field
+        guides = [Guide(matcher.deep_copy(), size // n, words, field, start) for _ in range(n)]
+        if problem := guides[0].problem():
+            raise problem
+        self._guides.update(guides)
+        return guides
+
+    def call_guides(
+        self, tools: tuple[Tool, ...], opening: Opening, start: int, n: int = 1
+    ) -> list[CallGuide] | list[None]:
+        """A guide for the calls that each of `n` answers may make of these tools; none where calls
+        cannot be kept to them, or where others, who have to be kept to something, need the room."""
+
+        def compiled(tools: tuple[Tool, ...]) -> Matcher:
+            frame = {"lark_grammar": f"start: {self._rest_of_call(tools)}"}
+            return self._compiled([frame, *_all_arguments(tools)], "tools")
+
+        if self._vocabulary.tags.keys() != {*TAGS}:
+            return [None] * n
+        try:
+            free = tuple(replace(tool, strict=False) for tool in tools)
+            matcher, size = self._loosely(free, compiled)
+        except BadRequest:
+            return [None] * n
+        if self._used + size > _ROOM // 2:
+            return [None] * n
+        guides = [CallGuide(matcher, size // n, self._vocabulary, opening, start) for _ in range(n)]
+        self._guides.update(guides)
+        return guides
+
+    @property
+    def _used(self) -> int:
+        """About how many bytes the grammars of all requests take."""
+        return sum(guide.size for guide in self._guides)
+
+    def _loosely(
+        self, tools: tuple[Tool, ...], compiled: Callable[[tuple[Tool, ...]], Matcher]
+    ) -> Matcher:
+        """What is `compiled` of the tools, or of what is left of them. Raises BadRequest."""
         patience = monotonic() + _SECONDS
         try:
-            matcher = self._matcher(constraint, tools, opening)
+            return compiled(tools)
         except BadRequest:
             loosened = tuple(self._loosened(tool, patience) for tool in tools)
             if loosened == tools:
                 raise
-            matcher = self._matcher(constraint, loosened, opening)
-        return [Guide(matcher.deep_copy(), self._vocabulary, constraint, start) for _ in range(n)]
+            return compiled(loosened)
 
     def _loosened(self, tool: Tool, patience: float) -> Tool:
         """`tool`, without parameters where answers cannot be kept to them, or where trying that
@@ -179,45 +142,38 @@ class Grammars:
             return replace(tool, parameters={})
         return tool
 
-    def _matcher(
-        self, constraint: Constraint, tools: tuple[Tool, ...], opening: Opening
-    ) -> LLMatcher:
-        parts = [{"lark_grammar": self._frame(constraint, tools, opening)}]
-        if constraint.kind != "calls":
-            parts.append(_answer(constraint))
-        for place, tool in enumerate(tools):
-            parts.append(_arguments(f"arguments{place}", tool, "tools"))
-        return self._compiled(parts, constraint.field)
-
-    def _compiled(self, parts: list[Grammar], field: str) -> LLMatcher:
+    def _compiled(self, parts: list[Grammar], field: str) -> Matcher:
         text = json.dumps({"grammars": parts})
         _check(len(text) > TOGETHER and f"{TOGETHER:,} characters at most, all in all", field)
         matcher = LLMatcher(self._vocabulary.tokenizer, text, log_level=0, limits=_LIMITS)
         if matcher.is_error():
-            raise _refusal(field, _reason(matcher.get_error()))
-        return matcher
+            raise refusal(field, reason_of(matcher.get_error()))
+        return matcher, _BYTES * len(text)
 
-    def _frame(self, constraint: Constraint, tools: tuple[Tool, ...], opening: Opening) -> str:
+    def _frame(self, constraint: Constraint, tools: tuple[Tool, ...], opening: Opening) -> Grammar:
         """What is around the parts: reasoning before them, a call's tags and name."""
         bodies = [] if constraint.kind == "calls" else ["@answer"]
         rules = [] if opening == "no" else self._thought()
         if tools:
             more = f' ("\\n" call){{0,{MOST_CALLS - 1}}}' if constraint.several else ""
             bodies.append("call" + more)
-            functions = " | ".join(map(_call, range(len(tools)), tools))
-            rules.append(
-                f'call: {self._tag(_OPEN_CALL)} "\\n" ({functions}) "\\n" {self._tag(_END_CALL)}'
-            )
-        perhaps = f"({self._tag(_OPEN_THINK)} thought)?"
+            rules.append(f"call: {self._tag(OPEN_CALL)} {self._rest_of_call(tools)}")
+        perhaps = f"({self._tag(OPEN_THINK)} thought)?"
         first = {"no": "", "perhaps": perhaps, "inside": "thought"}[opening]
-        return "\n".join([f"start: {first} body", f"body: {' | '.join(bodies)}", *rules])
+        lines = [f"start: {first} body", f"body: {' | '.join(bodies)}", *rules]
+        return {"lark_grammar": "\n".join(lines)}
+
+    def _rest_of_call(self, tools: tuple[Tool, ...]) -> str:
+        """What follows the tag that opens a call."""
+        functions = " | ".join(map(_call, range(len(tools)), tools))
+        return f'"\\n" ({functions}) "\\n" {self._tag(END_CALL)}'
 
     def _thought(self) -> list[str]:
         """Anything up to the tag that ends it, and some white space."""
-        if _END_THINK not in self._vocabulary.tags:
+        if END_THINK not in self._vocabulary.tags:
             return ["thought: ended /[ \\n]{0,8}/", r"ended[lazy]: /(?s:.*)<\/think>/"]
         thought = r"THOUGHT: /(?s:.*)/ & ~/(?s:.*)<\/think>(?s:.*)/"
-        return [f"thought: THOUGHT {self._tag(_END_THINK)} /[ \\n]{{0,8}}/", thought]
+        return [f"thought: THOUGHT {self._tag(END_THINK)} /[ \\n]{{0,8}}/", thought]
 
     def _tag(self, tag: str) -> str:
         token = self._vocabulary.tags.get(tag)
@@ -227,6 +183,11 @@ class Grammars:
 def _call(place: int, tool: Tool) -> str:
     begin = json.dumps(f'{{"name": {json.dumps(tool.name)}, "arguments": ')
     return f'{begin} @arguments{place} "}}"'
+
+
+def _all_arguments(tools: tuple[Tool, ...]) -> Iterator[Grammar]:
+    for place, tool in enumerate(tools):
+        yield _arguments(f"arguments{place}", tool, "tools")
 
 
 def _arguments(name: str, tool: Tool, field: str) -> Grammar:
@@ -266,7 +227,7 @@ def _read(source: str, field: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         schema = None
     if not isinstance(schema, dict):
-        raise _refusal(field, "a schema is a JSON object")
+        raise refusal(field, "a schema is a JSON object")
     return schema
 
 
@@ -277,24 +238,9 @@ def _lark(source: str, field: str) -> str:
     try:
         return gbnf_to_lark(source)
     except Exception as error:  # it raises nothing more exact where a rule is missing
-        raise _refusal(field, _reason(str(error))) from None
+        raise refusal(field, reason_of(str(error))) from None
 
 
 def _check(problem: str | bool | None, field: str) -> None:
     if problem:
-        raise _refusal(field, str(problem))
-
-
-def _refusal(field: str, reason: str) -> BadRequest:
-    return BadRequest(f"{field} cannot be used: {reason.rstrip('.')}.", field)
-
-
-def _reason(error: str) -> str:
-    """The sentence in an error of llguidance, which goes on with the whole of its input."""
-    lines = error.split("\n")
-    said = next((line[7:] for line in lines if line.startswith("error: ")), lines[0])
-    if "regex parse error" in error:
-        said = f"pattern: {said}"
-    elif said.startswith("Pointer"):
-        said = f"$ref: {said}"
-    return printable(said, most=200)
+        raise refusal(field, str(problem))

@@ -6,19 +6,24 @@ next token. Knows no scheduling and no sampling.
 
 import math
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Final
 
 from inference.budget import Budget, Tags
-from inference.grammar import Grammars, Guide, Opening, Vocabulary
+from inference.grammar import Grammars
+from inference.guide import Opening
 from inference.llama import Llama
 from inference.renderer import Renderer, Source
-from inference.sequence import SamplingParams, Sequence, TextOut
-from inference.types import BadRequest, ContextTooLong, Tool
+from inference.sequence import Guide, SamplingParams, Sequence, TextOut
+from inference.types import BadRequest, ContextTooLong
+from inference.vocabulary import Vocabulary
 from inference.wire import Chat, Count, Counted, Said, Submit, Text, Tokens
 
 _LONGEST_TEXT: Final = 8 << 20  # bytes that tokens may spell: they have to fit a frame
+
+Guides = Iterable[Guide | None]
 
 _OPEN, _CLOSE = "<think>", "</think>"
 # Said in the model's name when its budget is spent, so that the answer follows from its thoughts.
@@ -52,7 +57,7 @@ class Intake:
         self._check(submit, len(tokens))
         context = self._llama.info.context
         limit = min(context, len(tokens) + (submit.max_tokens or context))
-        guides = self._guides(submit, thinking, len(tokens))
+        guides = [*self._guides(submit, thinking, len(tokens))]
         sequences = [
             Sequence(
                 id=submit.id,
@@ -116,17 +121,19 @@ class Intake:
         tokenize = partial(llama.tokenize, special=False)
         return Grammars(Vocabulary(llama.pieces, llama.end_tokens, tokenize))
 
-    def _guides(self, submit: Submit, thinking: bool, start: int) -> list[Guide] | list[None]:
-        """What keeps each choice to what it has to be."""
-        if submit.constraint is None:
-            return [None] * submit.n
-        tools: tuple[Tool, ...] = ()
+    def _guides(self, submit: Submit, thinking: bool, start: int) -> Guides:
+        """What keeps each choice to what it has to be, or the calls in it to the tools."""
+        asked, n, chat = submit.constraint, submit.n, submit.prompt
         opening: Opening = "inside" if thinking else "no"
-        if isinstance(submit.prompt, Chat):
-            tools = submit.prompt.tools
-            if not thinking and submit.prompt.kwargs.get("enable_thinking"):
-                opening = "perhaps"
-        return self._grammars.guides(submit.constraint, tools, opening, start, submit.n)
+        if not isinstance(chat, Chat):
+            return self._grammars.guides(asked, (), opening, start, n) if asked else [None] * n
+        if not thinking and chat.kwargs.get("enable_thinking"):
+            opening = "perhaps"
+        if asked:
+            return self._grammars.guides(asked, chat.tools, opening, start, n)
+        if chat.tools and not chat.continued:
+            return self._grammars.call_guides(chat.tools, opening, start, n)
+        return [None] * n
 
     def _resumed(self, sequences: list[Sequence], said: tuple[Said, ...]) -> list[Sequence]:
         """Those that have not ended, after what each of them has `said`."""

@@ -2,7 +2,8 @@
 
 Qwen3 writes `<think>...</think>` at the start of an answer and `<tool_call>{json}</tool_call>`
 (the Hermes format) in it. Law: however the text is cut, each channel's text is the same. A tool
-call that is not valid JSON stays what it is: text. Knows neither models nor HTTP.
+call that is not valid JSON stays what it is: text. Where a grammar sees to it that it is valid, its
+arguments are told as they come. Knows neither models nor HTTP.
 """
 
 import json
@@ -13,6 +14,7 @@ from inference.holdback import Holdback
 
 _THINK, _END_THINK = "<think>", "</think>"
 _CALL, _END_CALL = "<tool_call>", "</tool_call>"
+_ARGUMENTS, _END_ARGUMENTS = ', "arguments": ', f"}}\n{_END_CALL}"  # as a grammar spells them
 _QUOTES = re.compile(r'\\.|(")', re.DOTALL)
 
 
@@ -28,31 +30,50 @@ class Reasoning:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """`arguments` is JSON text."""
+    """`arguments` is JSON text, or the beginning of it."""
 
     name: str
     arguments: str
 
 
-Piece = Text | Reasoning | Call
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """More of the arguments of a call."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A call without any arguments yet, and what it is as text."""
+
+    name: str
+    text: str
+
+
+Piece = Text | Reasoning | Call | Arguments
 
 
 class StreamParser:
     """`feed` text as it comes, `finish` at the end; both give the pieces that are certain.
 
     `thinking` says that the prompt already opened the think block, `tools` that a tool call may
-    come, `begun` what the answer goes on from. White space around think blocks and tool calls
-    belongs to neither side.
+    come, `guided` that it is one if it does, `begun` what the answer goes on from. White space
+    around think blocks and tool calls belongs to neither side.
     """
 
-    def __init__(self, *, thinking: bool, tools: bool, begun: str = "") -> None:
+    def __init__(
+        self, *, thinking: bool, tools: bool, guided: bool = False, begun: str = ""
+    ) -> None:
         self._text_markers = (_THINK, _CALL) if tools else (_THINK,)
-        self._channel: type[Text | Reasoning | Call] = Text
+        self._call_markers = (_ARGUMENTS,) if guided else (_END_CALL,)
+        self._channel: type[Piece] = Text
         self._holdback = Holdback(self._text_markers)
         self._said = False  # a think block can only come before anything else
         self._strip = False  # drop white space until there is text
         self._blank = ""  # white space that counts only if text follows
         self._call = ""
+        self._opened: _Opened | None = None
         self._known = 0  # characters of a call that stand in what was begun
         if begun:
             self._begin(begun, thinking)
@@ -75,6 +96,8 @@ class StreamParser:
         if self._channel is Call:
             return [Text(self._no_call(held))]
         pieces = self._emit(held)
+        if self._channel is Arguments and self._opened:
+            pieces.append(Text(self._opened.text))
         if self._channel is Text and self._blank and not self._strip:
             pieces.append(Text(self._blank))
         return pieces
@@ -83,6 +106,10 @@ class StreamParser:
         if self._channel is Call:
             self._call += released
             return []
+        if self._channel is Arguments:
+            opened, self._opened = self._opened, None if released else self._opened
+            piece = Call(opened.name, released) if opened else Arguments(released)
+            return [piece] if released else []
         text = self._blank + released
         if self._strip:
             text = text.lstrip()
@@ -101,10 +128,12 @@ class StreamParser:
                 self._switch(Reasoning, (_END_THINK,))
             case "<tool_call>":
                 blank = self._blank
-                self._switch(Call, (_END_CALL,))
+                self._switch(Call, self._call_markers)
                 self._blank = blank  # text again if the call is none
-            case "</think>":
+            case "</think>" | "}\n</tool_call>":
                 self._switch(Text, self._text_markers)
+            case ', "arguments": ':
+                return self._begin_arguments()
             case "</tool_call>" if _in_a_string(self._call):
                 self._call += marker  # of an argument
             case "</tool_call>":
@@ -113,6 +142,18 @@ class StreamParser:
                 self._switch(Text, self._text_markers)
                 self._strip = call is not None
                 return [call or Text(text)]
+        return []
+
+    def _begin_arguments(self) -> list[Piece]:
+        """A call of which name and arguments are in order is told with the first of these."""
+        call = _parse(f"{self._call}{_ARGUMENTS}{{}}}}")
+        text = self._no_call(_ARGUMENTS)
+        if call is None:
+            self._switch(Text, self._text_markers)
+            self._strip = False
+            return [Text(text)]
+        self._switch(Arguments, (_END_ARGUMENTS,))
+        self._opened = _Opened(call.name, text)
         return []
 
     def _begin(self, begun: str, thinking: bool) -> None:
@@ -139,7 +180,7 @@ class StreamParser:
         text, self._known = (self._blank + _CALL + self._call + end)[self._known :], 0
         return text
 
-    def _switch(self, channel: type[Text | Reasoning | Call], markers: tuple[str, ...]) -> None:
+    def _switch(self, channel: type[Piece], markers: tuple[str, ...]) -> None:
         self._channel, self._holdback = channel, Holdback(markers)
         self._said = self._strip = True
         self._blank = self._call = ""

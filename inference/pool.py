@@ -67,6 +67,7 @@ _ERRORS = {
         DeadlineExceeded,
         NotReady,
         NumericalError,
+        Overloaded,
         Poisonous,
         Revoked,
         WorkerLost,

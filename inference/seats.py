@@ -34,6 +34,7 @@ from inference.wire import Stats
 FOR_EVER: Final = -1.0
 FAILURE_HOLDS: Final = 5.0  # seconds in which nobody tries again
 _COME_AGAIN: Final = 5  # seconds
+_TOO_MANY: Final = "Too many requests wait for their models; please try again later."
 _log = logging.getLogger(__name__)
 
 Waiter = asyncio.Future[InferenceError | None]
@@ -76,7 +77,8 @@ class Seat:
         expires_in = None if self.stay < 0 or self.plan is None else self.stay
         if self.leaving:
             expires_in = max(0.0, self.leaving.when() - _now())
-        return replace(self.pool.status(), expires_in=expires_in)
+        now = self.pool.status()
+        return replace(now, expires_in=expires_in, restarts=self.about.restarts + now.restarts)
 
 
 class Lease:
@@ -173,11 +175,11 @@ class Seats:
     def unload(self, seat: Seat) -> asyncio.Task[None]:
         """End the worker of an idle model. From now on who asks for it has to wait."""
         assert seat.pool
-        pool, seat.pool = seat.pool, None
+        now, pool, seat.pool = seat.status(self.draining), seat.pool, None
         if seat.leaving:
             seat.leaving.cancel()
         seat.leaving, seat.stay = None, seat.usual
-        seat.model, seat.about = pool.model, gone(pool.status())
+        seat.model, seat.about = pool.model, replace(gone(now), restarts=now.restarts)
         ending = asyncio.create_task(pool.close())
         self._endings.add(ending)
         ending.add_done_callback(self._endings.discard)
@@ -227,10 +229,8 @@ class Seats:
         if left > 0:
             raise NotReady(seat.failure, retry_after=math.ceil(left))
         waiting = sum(asked.n for _, asked in self._waiting.values())
-        if waiting + request.n > self._queue:
-            raise Overloaded(
-                "Too many requests wait for their models; please try again later.", _COME_AGAIN
-            )
+        if waiting and waiting + request.n > self._queue:  # one may always wait
+            raise Overloaded(_TOO_MANY, retry_after=_COME_AGAIN)
 
     async def _load(self, seat: Seat) -> None:
         """Load a model, and tell those who wait how it went."""
@@ -308,7 +308,17 @@ class Seats:
 
 def gone(now: PoolStatus) -> PoolStatus:
     """What is still true of a model without its worker."""
-    return replace(now, state="unloaded", detail="", info=None, cells=0, restarts=0, stats=Stats())
+    return replace(
+        now,
+        state="unloaded",
+        detail="",
+        info=None,
+        cells=0,
+        restarts=0,
+        stats=Stats(),
+        on_gpu=0,
+        expires_in=None,
+    )
 
 
 def _failed(seat: Seat, error: InferenceError) -> NotReady:

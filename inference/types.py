@@ -164,11 +164,21 @@ class ReasoningDelta:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallDelta:
-    """A whole tool call; `position` counts the calls of this choice from 0."""
+    """A tool call, whole or the beginning of one; `position` counts the calls of this choice from
+    0."""
 
     index: int
     position: int
     call: ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class ArgumentsDelta:
+    """More of the arguments of the call at `position`, which no other follows yet."""
+
+    index: int
+    position: int
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +192,7 @@ class Finished:
     stop: str = ""
 
 
-GenerationEvent = Started | TextDelta | ReasoningDelta | ToolCallDelta | Finished
+GenerationEvent = Started | TextDelta | ReasoningDelta | ToolCallDelta | ArgumentsDelta | Finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,8 +236,8 @@ class Overloaded(InferenceError):
 
     code = "queue_full"
 
-    def __init__(self, message: str, retry_after: int = 1) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, field: str | None = None, retry_after: int = 1) -> None:
+        super().__init__(message, field)
         self.retry_after = retry_after
 
 

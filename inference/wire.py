@@ -172,11 +172,13 @@ class LoadFailed(msgspec.Struct, tag=True):
 
 
 class Accepted(msgspec.Struct, tag=True):
-    """Answer to `Submit`; `thinking` says that the prompt ends inside a think block."""
+    """Answer to `Submit`; `thinking` says that the prompt ends inside a think block, `guided` that
+    a call, once it has begun, is one of the tools with arguments that fit."""
 
     id: int
     prompt_tokens: int
     thinking: bool
+    guided: bool = False
 
 
 class Counted(msgspec.Struct, tag=True):

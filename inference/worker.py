@@ -199,7 +199,9 @@ def receive(channel: Channel, intake: Intake, inbox: Inbox, audience: Audience) 
 def _admit(submit: Submit, channel: Channel, intake: Intake, inbox: Inbox) -> None:
     if read := _attempt(partial(intake.sequences, submit), submit.id, channel):
         sequences, thinking = read
-        channel.send(Accepted(submit.id, sequences[0].prompt_len, thinking))
+        first = sequences[0]
+        guided = first.guide is not None
+        channel.send(Accepted(submit.id, first.prompt_len, thinking, guided))
         inbox.put(sequences)
 
 

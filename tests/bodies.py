@@ -1,12 +1,16 @@
-"""Bodies for the generation endpoints: the least that is right, and values that are wrong."""
+"""Bodies for the generation endpoints: what they are made of, the least that is right, and values
+that are wrong."""
+
+HI = [{"role": "user", "content": "Hi"}]
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 MESSAGES, OLLAMA_CHAT, OLLAMA_GENERATE = "/v1/messages", "/api/chat", "/api/generate"
 BODIES = {
-    CHAT: {"messages": [{"role": "user", "content": "Hi"}]},
+    CHAT: {"messages": HI},
     COMPLETIONS: {"prompt": "Hi"},
-    MESSAGES: {"messages": [{"role": "user", "content": "Hi"}]},
-    OLLAMA_CHAT: {"messages": [{"role": "user", "content": "Hi"}], "stream": False},
+    MESSAGES: {"messages": HI},
+    OLLAMA_CHAT: {"messages": HI, "stream": False},
     OLLAMA_GENERATE: {"prompt": "Hi", "stream": False},
 }
 WRONG = [
@@ -20,7 +24,7 @@ WRONG = [
     (CHAT, "messages.0.content", [{"role": "user", "content": [{"type": "text", "text": 1}]}]),
     (CHAT, "messages.0.tool_calls", [{"role": "assistant", "tool_calls": "x"}]),
     (CHAT, "messages.0.tool_calls.0.function", [{"role": "assistant", "tool_calls": [{}]}]),
-    (CHAT, "messages", [{"role": "user", "content": "Hi"}] * 2049),
+    (CHAT, "messages", HI * 2049),
     (CHAT, "tools", {}),
     (CHAT, "tools.0.type", [{"type": "web_search", "function": {"name": "f"}}]),
     (CHAT, "tools.0.function.name", [{"function": {"name": "two words"}}]),
@@ -90,6 +94,7 @@ WRONG = [
     (COMPLETIONS, "prompt", [[1], []]),
     (COMPLETIONS, "prompt", ["Hi"] * 33),
     (COMPLETIONS, "echo", True),
+    (COMPLETIONS, "echo", 0),
     (COMPLETIONS, "logprobs", 0),
     (COMPLETIONS, "suffix", "end"),
     (COMPLETIONS, "best_of", 2),

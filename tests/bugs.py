@@ -421,6 +421,20 @@ BUGS = (
         "tests/test_renderings.py",
     ),
     Bug(
+        "calls are watched in thoughts",
+        "inference/guide.py",
+        "        elif self._thinking:\n",
+        "        elif False:\n",
+        "tests/test_grammar.py",
+    ),
+    Bug(
+        "the tail of the arguments is one of them",
+        PARSER,
+        '_ARGUMENTS, _END_ARGUMENTS = \', "arguments": \', f"}}\\n{_END_CALL}"',
+        '_ARGUMENTS, _END_ARGUMENTS = \', "arguments": \', f"\\n{_END_CALL}"',
+        "tests/test_parser.py",
+    ),
+    Bug(
         "an answer that goes on says again what was begun",
         PARSER,
         "self._known = len(text) - start",

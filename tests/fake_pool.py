@@ -22,6 +22,8 @@ from inference import (
     Started,
     TextDelta,
     Timings,
+    ToolCall,
+    ToolCallDelta,
     Usage,
 )
 from inference.wire import Stats
@@ -29,6 +31,7 @@ from inference.wire import Stats
 Step = GenerationEvent | Exception | asyncio.Event
 LIMITS = Limits()
 
+CALL = ToolCallDelta(0, 0, ToolCall("call_1", "weather", '{"city": "Oslo"}'))
 USAGE = Usage(prompt_tokens=7, completion_tokens=2, cached_tokens=3)
 TIMINGS = Timings(queued=0.001, first_token=0.1, total=0.3)
 

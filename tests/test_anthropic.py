@@ -21,12 +21,10 @@ from inference import (
     ToolCall,
     ToolCallDelta,
 )
-from tests.fake_pool import TIMINGS, USAGE, end
+from tests.bodies import HI, SCHEMA
+from tests.fake_pool import CALL, TIMINGS, USAGE, end
 
-HI = [{"role": "user", "content": "Hi"}]
-SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 WEATHER = {"name": "weather", "description": "Tells it.", "input_schema": SCHEMA}
-CALL = ToolCallDelta(0, 0, ToolCall("call_1", "weather", '{"city": "Oslo"}'))
 EVERYTHING = [
     Started(7),
     ReasoningDelta(0, "h"),

@@ -25,9 +25,9 @@ from inference import (
     UnknownModel,
     WorkerLost,
 )
-from tests.bodies import BODIES, MESSAGES
-from tests.fake_pool import FakePool, end, serving
-from tests.test_anthropic import CALL, EVERYTHING, HI, SCHEMA, WEATHER, block, parsed
+from tests.bodies import BODIES, HI, MESSAGES, SCHEMA
+from tests.fake_pool import CALL, FakePool, end, serving
+from tests.test_anthropic import EVERYTHING, WEATHER, block, parsed
 
 
 async def asked(client, **fields):

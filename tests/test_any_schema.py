@@ -7,8 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from inference.grammar import Grammars, Vocabulary
+from inference.grammar import Grammars
 from inference.types import BadRequest, Constraint, Tool
+from inference.vocabulary import Vocabulary
 
 KEYWORDS = st.sampled_from(
     [

@@ -1,14 +1,15 @@
 """The chat endpoint's two pure halves, and the endpoint itself under the official client."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from openai import AsyncOpenAI
 
 from api.body import validate
 from api.openai.chat import ChatBody, to_request, understand
-from api.openai.common import FINGERPRINT, Head
 from api.openai.encoder import Encoder
+from api.openai.replies import FINGERPRINT, Head
 from inference import (
     Constraint,
     GenerationRequest,
@@ -19,13 +20,10 @@ from inference import (
     TextDelta,
     Tool,
     ToolCall,
-    ToolCallDelta,
 )
-from tests.fake_pool import FakePool, end, serving
+from tests.bodies import HI, SCHEMA
+from tests.fake_pool import CALL, FakePool, end, serving
 
-HI = [{"role": "user", "content": "Hi"}]
-CALL = ToolCall("call_1", "weather", '{"city": "Oslo"}')
-SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 FUNCTION = {"strict": True, "parameters": SCHEMA, "name": "weather"}
 WEATHER = {"type": "function", "function": FUNCTION}
 OFFERED = Tool("weather", "", SCHEMA, strict=True, written=FUNCTION)
@@ -144,7 +142,7 @@ def test_every_way_to_say_a_thing_means_the_same(said, field, meant):
     assert getattr(request_of(said), field) == meant
 
 
-SCHEMA_TEXT = '{"type": "object", "properties": {"city": {"type": "string"}}}'
+SCHEMA_TEXT = json.dumps(SCHEMA)
 FORM = {"type": "json_schema", "json_schema": {"name": "w", "strict": True, "schema": SCHEMA}}
 NAMED = {"type": "function", "function": {"name": "weather"}}
 
@@ -206,7 +204,7 @@ def test_events_become_the_chunks_of_the_api_reference():
         Started(7),
         ReasoningDelta(0, "hm"),
         TextDelta(0, 'A "å"\n'),
-        ToolCallDelta(0, 0, CALL),
+        CALL,
         end(reason="tool_calls"),
     ]
     head = {
@@ -253,7 +251,7 @@ def test_who_offers_functions_is_answered_with_a_function_call(legacy):
     body = {"functions": [FUNCTION]} if legacy else {"tools": [WEATHER]}
     call = understand({"messages": [*HI, history]} | body, "fake")
     assert call.requests[0].messages[-1].tool_calls == (ToolCall("", *said.values()),)
-    events = [Started(7), *(ToolCallDelta(0, i, CALL) for i in range(2)), end(0, "tool_calls")]
+    events = [Started(7), *(replace(CALL, position=i) for i in range(2)), end(0, "tool_calls")]
     chunks = [json.loads(c[6:])["choices"][0] for e in events for c in call.encoder.encode(e)]
     deltas = [chunk["delta"] for chunk in chunks[1:]]
     assert (deltas == [{"function_call": said}, {}]) is legacy
@@ -278,7 +276,7 @@ def test_usage_is_a_chunk_without_choices_only_when_asked_for():
 
 
 async def test_the_official_client_reads_a_whole_answer():
-    script = [Started(7), ReasoningDelta(0, "hm"), ToolCallDelta(0, 0, CALL), end(0, "tool_calls")]
+    script = [Started(7), ReasoningDelta(0, "hm"), CALL, end(0, "tool_calls")]
     async with serving(FakePool(script)) as url:
         client = AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
         reply = await client.chat.completions.create(model="fake", messages=HI)

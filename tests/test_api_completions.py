@@ -5,8 +5,8 @@ import json
 import pytest
 from openai import AsyncOpenAI, BadRequestError
 
-from api.openai.common import FINGERPRINT, Head
 from api.openai.completions import Encoder, understand
+from api.openai.replies import FINGERPRINT, Head
 from inference import ContextTooLong, GenerationRequest, Sampling, Started, TextDelta
 from tests.fake_pool import FakePool, end, hello, serving
 

@@ -11,9 +11,9 @@ import pytest
 
 from api import streaming
 from api.metrics import Meter, Metrics
-from api.openai.common import Head
 from api.openai.encoder import Encoder
 from api.openai.errors import OPENAI
+from api.openai.replies import Head
 from api.streaming import Narration, TokenStream
 from inference import GenerationRequest, Pool, Started, TextDelta, WorkerLost
 from tests.fake_pool import FakePool, end, hello, post_head, serving

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from inference import grammar
-from inference.grammar import Grammars, Guide, Vocabulary
-from inference.types import BadRequest, Constraint, Tool
+from inference.grammar import Grammars
+from inference.guide import Guide
+from inference.types import BadRequest, Constraint, Overloaded, Tool
+from inference.vocabulary import Vocabulary
 
 START = [7, 7]  # a prompt
 POINT = {
@@ -196,6 +198,63 @@ def test_a_grammar_that_grows_too_intricate_is_a_fault_too(vocabulary, guided):
     assert isinstance(fault, BadRequest) and "Too many items" in fault.message
 
 
+def test_the_grammars_of_all_answers_together_have_a_bound(vocabulary, guided, monkeypatch):
+    held = guided(schema(POINT))
+    monkeypatch.setattr(grammar, "_ROOM", 2 * held.size - 1)
+    few = Grammars(vocabulary)
+    held = few.guides(schema(POINT), (), "no", 0, n=2)
+    with pytest.raises(Overloaded) as refusal:
+        few.guides(schema(POINT), (), "no", 0)
+    assert refusal.value.field == "asked"
+    del held
+    assert few.guides(schema(POINT), (), "no", 0)
+
+
+@pytest.fixture
+def free(vocabulary, grammars):
+    """How many of the tokens that a text has are taken, where calls may come."""
+
+    def taken(text: str, *tools: Tool, opening: str = "no") -> int:
+        [guide] = grammars.call_guides(tools, opening, len(START))
+        tokens = list(START)
+        for token in vocabulary.tokenize(text):
+            row = np.zeros(len(vocabulary.pieces), np.float32)
+            assert guide.mask(row, tokens, may_end=True) is None
+            if row[token]:
+                break
+            tokens.append(token)
+            guide.take(token)
+        return len(tokens) - len(START)
+
+    return taken
+
+
+def test_calls_that_need_not_come_are_of_the_tools_if_they_come(vocabulary, free):
+    def goes_through(text: str, **kwargs) -> bool:
+        return free(text, MOVE, STOP, **kwargs) == len(vocabulary.tokenize(text))
+
+    wrong = MOVED.replace("1", '"1"')
+    assert goes_through(f"I move. {MOVED}\n{STOPPED} Done.")
+    assert not goes_through(f"{MOVED}{wrong}") and not goes_through(MOVED.replace("move", "fly"))
+    assert goes_through(wrong, opening="inside") and not goes_through(
+        f"</think>{wrong}", opening="inside"
+    )
+    assert goes_through(f"<think>{wrong}</think>{MOVED}", opening="perhaps")
+    assert not goes_through(f"Yes.<think>{wrong}", opening="perhaps")
+    assert not goes_through(f"<think>{wrong}")
+
+
+def test_calls_that_need_not_come_are_free_where_they_cannot_be_kept_to(
+    grammars, free, vocabulary, monkeypatch
+):
+    odd = Tool("stop", "", {"not": {}}, strict=True)
+    anything = STOPPED.replace("any", "thing")
+    assert free(anything, odd) == len(vocabulary.tokenize(anything))
+    assert grammars.call_guides((Tool("x" * 600_000),), "no", 0, n=2) == [None, None]
+    monkeypatch.setattr(grammar, "_ROOM", 0)
+    assert grammars.call_guides((MOVE,), "no", 0) == [None]
+
+
 def test_only_the_parameters_of_a_tool_that_is_not_strict_are_loosened(writes, guided):
     odd = {"type": "object", "not": {"required": ["x"]}}
     assert writes(STOPPED, asked("calls"), MOVE, Tool("stop", "", odd))
@@ -249,6 +308,7 @@ HOSTILE = {
     "60,000 parentheses": asked("grammar", "start: " + "(" * 60_000 + '"a"' + ")" * 60_000),
     "65 parentheses": asked("grammar", "start: " + "(" * 65 + '"a"' + ")" * 65),
     "no grammar": asked("grammar", "hello"),
+    "nothing fits it": asked("regex", r"[^\s\S]"),
     "unbounded schema in it": asked("grammar", 'start: %json {"multipleOf": 999983}'),
     "unknown rule": asked("grammar", "start: other"),
     "unknown rule of llama.cpp": asked("grammar", "root ::= other"),

@@ -24,7 +24,17 @@ LINES = [
         "addresses",
         "schema_bounds",
     },
-    {"model", "sequence", "yaml_file", "gguf_format", "parser", "doctor", "hub_client", "thoughts"},
+    {
+        "model",
+        "sequence",
+        "yaml_file",
+        "gguf_format",
+        "parser",
+        "doctor",
+        "hub_client",
+        "thoughts",
+        "vocabulary",
+    },
     {
         "host_cache",
         "cost_model",
@@ -34,9 +44,10 @@ LINES = [
         "gguf_header",
         "template",
         "hub_errors",
-        "grammar",
+        "guide",
     },
     {
+        "grammar",
         "kv_cache",
         "speculation",
         "llama",
@@ -63,7 +74,7 @@ LINE = {module: number for number, line in enumerate(LINES) for module in line}
 # Which packages may be imported where.
 ONLY_IN = {
     "llama_cpp": {"inference/llama.py"},
-    "llguidance": {"inference/grammar.py"},
+    "llguidance": {"inference/grammar.py", "inference/guide.py", "inference/vocabulary.py"},
     "fastapi": {"api/"},
     "starlette": {"api/"},
     "sse_starlette": {"api/"},

@@ -41,7 +41,7 @@ SIZES = [
     (CHAT, "messages", 2048, lambda size: [MESSAGE] * size),
     (CHAT, "messages", 256, lambda size: called("f" * size)),
     (CHAT, "tools", 128, lambda size: [tool()] * size),
-    (CHAT, "tools", 64, lambda size: [tool(name="f" * size)]),
+    (CHAT, "tools", 128, lambda size: [tool(name="f" * size)]),
     (CHAT, "chat_template_kwargs", 16, lambda size: {f"k{n}": n for n in range(size)}),
     (CHAT, "model", 256, lambda size: "m" * size),
     (CHAT, "cache_salt", 256, lambda size: "é" * size),

@@ -17,14 +17,11 @@ from inference import (
     TextDelta,
     Tool,
     ToolCall,
-    ToolCallDelta,
 )
-from tests.fake_pool import end
+from tests.bodies import HI, SCHEMA
+from tests.fake_pool import CALL, end
 
-HI = [{"role": "user", "content": "Hi"}]
-SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": SCHEMA}}
-CALL = ToolCallDelta(0, 0, ToolCall("call_1", "weather", '{"city": "Oslo"}'))
 EVERYTHING = [
     Started(7),
     ReasoningDelta(0, "hm"),

@@ -19,8 +19,9 @@ from inference import (
     ToolCall,
     WorkerLost,
 )
+from tests.bodies import HI
 from tests.fake_pool import FakePool, end, serving
-from tests.test_ollama import EVERYTHING, HI, WEATHER
+from tests.test_ollama import EVERYTHING, WEATHER
 
 CHAT = "/api/chat"
 
@@ -74,7 +75,8 @@ async def test_the_model_is_listed_shown_and_running():
 
 
 async def test_refusals_are_the_clients_own_exception_before_and_within_a_stream():
-    errors = [BadRequest("top_k: no", "top_k"), Overloaded("queue full", 7), WorkerLost("it died")]
+    full = Overloaded("queue full", retry_after=7)
+    errors = [BadRequest("top_k: no", "top_k"), full, WorkerLost("it died")]
     for error, status in zip(errors, (400, 429, 503), strict=True):
         broken = [Started(7), TextDelta(0, "Hel"), error]
         async with client_of(FakePool([error], broken)) as client:

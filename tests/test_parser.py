@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.parser import Call, Piece, Reasoning, StreamParser, Text
+from inference.parser import Arguments, Call, Piece, Reasoning, StreamParser, Text
 
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Oslo"}}\n</tool_call>'
 ODD = '{"city": "a \\" </tool_call> b"}'
@@ -35,8 +35,10 @@ SAMPLES: list[tuple[str, list[Piece]]] = [
 ]
 
 
-def parse(parts: list[str], *, thinking: bool = False, tools: bool = True) -> list[Piece]:
-    parser = StreamParser(thinking=thinking, tools=tools)
+def parse(
+    parts: list[str], *, thinking: bool = False, tools: bool = True, guided: bool = False
+) -> list[Piece]:
+    parser = StreamParser(thinking=thinking, tools=tools, guided=guided)
     pieces = [piece for part in parts for piece in parser.feed(part)]
     return joined(pieces + parser.finish())
 
@@ -50,6 +52,8 @@ def joined(pieces: list[Piece]) -> list[Piece]:
                 result[-1] = Text(before + text)
             case [[Reasoning(before)], Reasoning(text)]:
                 result[-1] = Reasoning(before + text)
+            case [[Call(name, before)], Arguments(text)]:
+                result[-1] = Call(name, before + text)
             case _:
                 result.append(piece)
     return result
@@ -89,14 +93,44 @@ FRAGMENTS = st.sampled_from(
 LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=5)
 
 
-@given(st.lists(FRAGMENTS, max_size=12), LENGTHS, st.booleans(), st.booleans())
-def test_any_way_to_cut_any_text_gives_the_same_channels(fragments, lengths, thinking, tools):
+@given(st.lists(FRAGMENTS, max_size=12), LENGTHS, st.booleans(), st.booleans(), st.booleans())
+def test_any_way_to_cut_any_text_gives_the_same_channels(
+    fragments, lengths, thinking, tools, guided
+):
     text = "".join(fragments)
     edges = accumulate(cycle(lengths), initial=0)
     parts = [text[a:b] for a, b in takewhile(lambda edge: edge[0] < len(text), pairwise(edges))]
-    whole = parse([text], thinking=thinking, tools=tools)
-    assert parse(parts, thinking=thinking, tools=tools) == whole
+    known = {"thinking": thinking, "tools": tools, "guided": guided}
+    whole = parse([text], **known)
+    assert parse(parts, **known) == whole
     assert tools or not any(isinstance(piece, Call) for piece in whole)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (CALL, [WEATHER]),
+        (CALL.replace("Oslo", 'a \\" </tool_call> b'), [Call("weather", ODD)]),
+        (f"Let me see.\n{CALL}\n{CALL}", [Text("Let me see."), WEATHER, WEATHER]),
+        (CALL[:50], [Call("weather", '{"cit')]),
+        (CALL[: CALL.index("{", 20)], [Text(CALL[: CALL.index("{", 20)])]),
+        (CALL.replace('"Oslo"', "1e999"), [Call("weather", '{"city": 1e999}')]),
+        (
+            '<tool_call>\n{"name": 3, "arguments": {}}',
+            [Text('<tool_call>\n{"name": 3, "arguments": {}}')],
+        ),
+    ],
+)
+def test_a_guided_call_is_what_was_written_however_it_is_cut(text, expected):
+    for size in range(1, len(text) + 1):
+        parts = [text[at : at + size] for at in range(0, len(text), size)]
+        assert parse(parts, guided=True) == expected
+
+
+def test_arguments_of_a_guided_call_flow_before_it_is_complete():
+    parser = StreamParser(thinking=False, tools=True, guided=True)
+    assert parser.feed(CALL[:50]) == [Call("weather", '{"cit')]
+    assert parser.feed('y": "O') == [Arguments('y": "O')]
 
 
 def test_a_prompt_that_opened_the_think_block_starts_in_reasoning():

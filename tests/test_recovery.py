@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from inference import (
+    ArgumentsDelta,
     Finished,
     GenerationRequest,
     InferenceError,
@@ -69,7 +70,9 @@ async def answer(pool: Pool, request: GenerationRequest) -> tuple:
                     key = (index, type(event).__name__)
                     parts[key] = parts.get(key, "") + text
                 case ToolCallDelta(index, position, call):
-                    parts[index, position] = (call.name, call.arguments)
+                    parts[index, position] = f"{call.name} {call.arguments}"
+                case ArgumentsDelta(index, position, text):
+                    parts[index, position] += text
                 case Finished(index, reason, usage):
                     assert (index, "end") not in parts
                     parts[index, "end"] = (reason, usage.prompt_tokens, usage.completion_tokens)

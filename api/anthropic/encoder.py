@@ -6,13 +6,15 @@ and its stop, then `message_delta` with the reason and the counts, then `message
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 from uuid import uuid4
 
 import msgspec
 
 from api.anthropic.errors import framed
+from api.folding import JsonObject, arguments_of, with_whole_calls
 from inference import (
+    ArgumentsDelta,
     Finished,
     FinishReason,
     GenerationEvent,
@@ -58,7 +60,7 @@ class ThinkingOut(msgspec.Struct, tag_field="type", tag="thinking"):
 class ToolUseOut(msgspec.Struct, tag_field="type", tag="tool_use"):
     id: str
     name: str
-    input: dict[str, Any]
+    input: JsonObject
 
 
 BlockOut = TextOut | ThinkingOut | ToolUseOut
@@ -155,7 +157,7 @@ class Encoder:
     def __init__(self, head: Head) -> None:
         self._head = head
         self._blocks = 0
-        self._open: type[TextOut | ThinkingOut] | None = None
+        self._open: type[BlockOut] | None = None
 
     def encode(self, event: GenerationEvent) -> list[bytes]:
         match event:
@@ -165,6 +167,8 @@ class Encoder:
                 return [*self._turn_to(ThinkingOut), self._delta(ThinkingPart(text))]
             case ToolCallDelta(_, _, call):
                 return [*self._turn_to(None), *self._call(call)]
+            case ArgumentsDelta(_, _, text):
+                return [self._delta(InputPart(text))]
             case Started(prompt_tokens):
                 message = self._message([], None, TokensUsed(prompt_tokens, 0, 0, 0))
                 return [_framed(MessageStart(message))]
@@ -177,7 +181,7 @@ class Encoder:
 
     def fold(self, events: list[GenerationEvent]) -> bytes:
         blocks: list[BlockOut] = []
-        for event in events:
+        for event in with_whole_calls(events):
             match event, blocks[-1:]:
                 case TextDelta(_, text), [TextOut() as block]:
                     block.text += text
@@ -188,8 +192,7 @@ class Encoder:
                 case ReasoningDelta(_, text), _:
                     blocks.append(ThinkingOut(text, SIGNATURE))
                 case ToolCallDelta(_, _, call), _:
-                    arguments = msgspec.json.decode(call.arguments or "{}")
-                    blocks.append(ToolUseOut(_id(call), call.name, arguments))
+                    blocks.append(ToolUseOut(_id(call), call.name, arguments_of(call)))
         [end] = [event for event in events if isinstance(event, Finished)]
         return msgspec.json.encode(self._message(blocks, Outcome.of(end), TokensUsed.of(end.usage)))
 
@@ -209,9 +212,10 @@ class Encoder:
         return frames
 
     def _call(self, call: ToolCall) -> list[bytes]:
-        block = ToolUseOut(_id(call), call.name, {})
+        self._open = ToolUseOut
+        block = ToolUseOut(_id(call), call.name, msgspec.Raw(b"{}"))
         start = _framed(BlockStart(self._blocks, block))
-        return [start, self._delta(InputPart(call.arguments or "{}")), self._stop()]
+        return [start, self._delta(InputPart(call.arguments or "{}"))]
 
     def _delta(self, part: TextPart | ThinkingPart | SignaturePart | InputPart) -> bytes:
         return _framed(BlockDelta(self._blocks, part))

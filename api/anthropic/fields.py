@@ -4,7 +4,6 @@ Text may be a string or blocks. What a block is to the model, its role in a `Mes
 alone. Signatures and cache marks mean nothing to this server.
 """
 
-import json
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
@@ -18,23 +17,14 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from api.body import INT32, MAX_BODY, Text, WireModel, Word
+from api.body import INT32, MAX_BODY, Text, WireModel, Word, json_text
+from api.fields import STRING, Content, ToolName, joined, text_of
 from inference import Constraint, Message, Tool, ToolCall
 
 # Claude Code puts one before everything else, with another value in each request.
 _CHANGES_EVERY_TIME: Final = "x-anthropic-billing-header"
 _UNDERSTOOD: Final = ("text", "thinking", "redacted_thinking", "tool_use", "tool_result")
 _ROLES: Final = {"ctx": "user", "msg": "user"}
-_STRING: Final = {"type": "string", "maxLength": MAX_BODY}
-_TEXTS: Final = {
-    "type": "array",
-    "maxItems": MAX_BODY,
-    "items": {
-        "type": "object",
-        "properties": {"type": {"const": "text"}, "text": _STRING},
-        "required": ["type", "text"],
-    },
-}
 
 
 class _OrText:
@@ -43,27 +33,13 @@ class _OrText:
     def __get_pydantic_json_schema__(
         self, core: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        return {"anyOf": [_STRING, handler(core)]}
-
-
-def _texts(content: Any) -> Any:
-    """Content as one text; blocks of it are lines."""
-    if not isinstance(content, list):
-        return "" if content is None else content
-    return "\n".join(_text(block) for block in content)
-
-
-def _text(block: Any) -> str:
-    text = block.get("text") if isinstance(block, dict) and block.get("type") == "text" else None
-    if not isinstance(text, str):
-        raise ValueError("Only text blocks are supported here, no images, documents or references")
-    return text
+        return {"anyOf": [STRING, handler(core)]}
 
 
 def _system(content: Any) -> Any:
     if isinstance(content, list):
-        content = [b for b in content if not _text(b).startswith(_CHANGES_EVERY_TIME)]
-    return _texts(content)
+        content = [b for b in content if not text_of(b).startswith(_CHANGES_EVERY_TIME)]
+    return joined(content)
 
 
 def _blocks(content: Any) -> Any:
@@ -114,11 +90,7 @@ class ToolUseBlock(WireModel):
 class ToolResultBlock(WireModel):
     type: Literal["tool_result"]
     tool_use_id: Word
-    content: Annotated[
-        Text,
-        BeforeValidator(_texts),
-        WithJsonSchema({"anyOf": [_STRING, _TEXTS, {"type": "null"}]}),
-    ] = ""
+    content: Content = ""
     is_error: bool | None = None
 
 
@@ -141,7 +113,7 @@ class Turn(WireModel):
 
 class ClientTool(WireModel):
     type: Annotated[Literal["custom"] | None, BeforeValidator(_custom)] = None
-    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
+    name: ToolName
     description: Text | None = None
     input_schema: dict[str, Any]
     strict: bool = False
@@ -179,7 +151,7 @@ class Thinking(WireModel):
     budget_tokens: int | None = Field(None, ge=0, le=INT32)
 
 
-System = Annotated[Text, BeforeValidator(_system), WithJsonSchema({"anyOf": [_STRING, _TEXTS]})]
+System = Annotated[Content, BeforeValidator(_system)]
 
 
 def messages_of(turn: Turn) -> list[Message]:
@@ -203,7 +175,7 @@ def messages_of(turn: Turn) -> list[Message]:
             case ThinkingBlock(thinking=text):
                 thoughts.append(text)
             case ToolUseBlock(id=id, name=name, input=arguments):
-                calls.append(ToolCall(id, name, json.dumps(arguments, ensure_ascii=False)))
+                calls.append(ToolCall(id, name, json_text(arguments)))
             case ToolResultBlock(tool_use_id=id, content=text, is_error=failed):
                 flush()
                 said = f"Error: {text}" if failed else text

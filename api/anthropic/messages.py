@@ -6,7 +6,7 @@ thinking gets none, as there: many clients take the first block of an answer for
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 from fastapi import APIRouter, Request, Response
@@ -26,11 +26,11 @@ from api.asking import ask
 from api.body import INT32, SchemaText, WireModel, Word, read
 from api.dialect import EVENTS
 from api.document import JSON, Operation, body_schema
+from api.fields import BasicSampling, Stops
 from api.streaming import Call, answer
-from inference import Constraint, GenerationRequest, Message, Models, Sampling
+from inference import Constraint, GenerationRequest, Message, Models
 
 REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {"mcp_servers": ([],)}
-StopString = Annotated[str, Field(max_length=256)]
 
 router = APIRouter()
 
@@ -80,13 +80,10 @@ class PromptBody(WireModel):
         }
 
 
-class MessagesBody(PromptBody):
+class MessagesBody(PromptBody, BasicSampling):
     max_tokens: int | None = Field(None, ge=1, le=INT32)
     stream: bool = False
-    stop_sequences: list[StopString] = Field([], max_length=16)
-    temperature: float | None = Field(None, ge=0, le=2)
-    top_p: float | None = Field(None, gt=0, le=1)
-    top_k: int | None = Field(None, ge=-1, le=INT32)
+    stop_sequences: Stops = ()
     output_config: OutputConfig = OutputConfig()
     output_format: OutputFormat | None = None
 
@@ -123,17 +120,12 @@ async def _count(models: Models, request: GenerationRequest) -> TokenCount:
 
 
 def to_request(body: MessagesBody, id: str) -> GenerationRequest:
-    """`top_k` -1 is 0, no limit."""
     return GenerationRequest(
         id=id,
         max_tokens=body.max_tokens,
-        stop=tuple(filter(None, body.stop_sequences)),
+        stop=body.stop_sequences,
         constraints=tuple(body.constraints()),
-        sampling=Sampling(
-            temperature=body.temperature,
-            top_p=body.top_p,
-            top_k=None if body.top_k is None else max(body.top_k, 0),
-        ),
+        sampling=body.sampling(),
         **body.shared(),
     )
 

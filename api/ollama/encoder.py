@@ -5,13 +5,15 @@ tool call comes whole, with its arguments as an object.
 """
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from api.folding import JsonObject, answers, arguments_of, extended
 from api.ollama.errors import framed
 from inference import (
+    ArgumentsDelta,
     Finished,
     GenerationEvent,
     ReasoningDelta,
@@ -26,7 +28,7 @@ DoneReason = Literal["stop", "length", "load", "unload"]
 class CalledFunction(msgspec.Struct):
     index: int
     name: str
-    arguments: dict[str, Any]
+    arguments: JsonObject
 
 
 class CallLine(msgspec.Struct):
@@ -93,15 +95,29 @@ class Encoder:
     def __init__(self, model: str, kind: type[ChatLine] | type[GenerateLine]) -> None:
         self._model = model
         self._line = kind.of
+        self._call: ToolCallDelta | None = None
 
     def encode(self, event: GenerationEvent) -> list[bytes]:
+        """A call that has begun is told before whatever comes after it."""
+        if isinstance(event, ArgumentsDelta):
+            self._call = self._call and extended(self._call, event.text)
+            return []
+        return self._last_call() + self._told(event)
+
+    def _last_call(self) -> list[bytes]:
+        if self._call is None:
+            return []
+        call, self._call = _call(self._call.call, self._call.position), None
+        return [framed(self._line(self._model, "", "", [call]))]
+
+    def _told(self, event: GenerationEvent) -> list[bytes]:
         match event:
             case TextDelta(_, text):
                 return [framed(self._line(self._model, text, "", []))]
             case ReasoningDelta(_, text):
                 return [framed(self._line(self._model, "", text, []))]
-            case ToolCallDelta(_, place, call):
-                return [framed(self._line(self._model, "", "", [_call(call, place)]))]
+            case ToolCallDelta():
+                self._call = event
             case Finished() as end:
                 last = self._line(self._model, "", "", [])
                 last.end(end)
@@ -112,12 +128,10 @@ class Encoder:
         return []
 
     def fold(self, events: list[GenerationEvent]) -> bytes:
-        texts = "".join(e.text for e in events if isinstance(e, TextDelta))
-        thoughts = "".join(e.text for e in events if isinstance(e, ReasoningDelta))
-        calls = [_call(e.call, e.position) for e in events if isinstance(e, ToolCallDelta)]
-        whole = self._line(self._model, texts, thoughts, calls)
-        [end] = [event for event in events if isinstance(event, Finished)]
-        whole.end(end)
+        [answer] = answers(events)
+        calls = [_call(call, place) for place, call in enumerate(answer.calls)]
+        whole = self._line(self._model, answer.text, answer.reasoning, calls)
+        whole.end(answer.end)
         return msgspec.json.encode(whole)
 
 
@@ -132,8 +146,7 @@ def loaded(
 
 
 def _call(call: ToolCall, place: int) -> CallLine:
-    arguments = msgspec.json.decode(call.arguments or "{}")
-    return CallLine(call.id, CalledFunction(place, call.name, arguments))
+    return CallLine(call.id, CalledFunction(place, call.name, arguments_of(call)))
 
 
 def _nanoseconds(seconds: float) -> int:

@@ -2,32 +2,18 @@
 as `num_ctx`, are ignored: the context is what the memory plan says.
 """
 
-import json
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from api.body import INT32, MAX_BODY, Text, WireModel, Word
-from inference import Constraint, Message, Sampling, Tool, ToolCall
-
-_STRING: Final = {"type": "string", "maxLength": 256}
-_TEXT: Final = {"type": "string", "maxLength": MAX_BODY}
-_ROLES: Final = ("system", "user", "assistant", "tool")
-
-
-def _stops(stop: Any) -> Any:
-    if isinstance(stop, str):
-        return (stop,)
-    return tuple(stop) if isinstance(stop, list) else stop
+from api.body import INT32, MAX_BODY, Text, WireModel, Word, json_text
+from api.fields import Content, FullSampling, Stops, ToolName
+from inference import Constraint, Message, Tool, ToolCall
 
 
 def _no_images(images: Any) -> None:
     if images:
         raise ValueError("Images are not supported")
-
-
-def _content(content: Any) -> Any:
-    return "" if content is None else content
 
 
 def _said(options: Any) -> Any:
@@ -36,12 +22,6 @@ def _said(options: Any) -> Any:
     return {name: value for name, value in options.items() if value is not None}
 
 
-Stops = Annotated[
-    tuple[Annotated[str, Field(max_length=256)], ...],
-    Field(max_length=16),
-    BeforeValidator(_stops),
-    WithJsonSchema({"anyOf": [_STRING, {"type": "array", "items": _STRING, "maxItems": 16}]}),
-]
 Images = Annotated[
     None,
     BeforeValidator(_no_images),
@@ -54,7 +34,7 @@ SCHEMA_OR_JSON: Final = {
 
 def _format(form: Any) -> Any:
     if isinstance(form, dict):
-        return (Constraint("schema", "format", _json(form)),)
+        return (Constraint("schema", "format", json_text(form)),)
     if form in ("", "json"):
         return (Constraint("json", "format"),) if form else ()
     raise ValueError('Input should be "json" or a JSON schema as an object')
@@ -76,11 +56,7 @@ class SentCall(WireModel):
 
 class SentMessage(WireModel):
     role: Literal["system", "user", "assistant", "tool"]
-    content: Annotated[
-        Text,
-        BeforeValidator(_content),
-        WithJsonSchema({"anyOf": [_TEXT, {"type": "null"}]}),
-    ] = ""
+    content: Content = ""
     thinking: Text | None = None
     images: Images = None
     tool_calls: list[SentCall] | None = Field(None, max_length=128)
@@ -89,7 +65,7 @@ class SentMessage(WireModel):
 
     def meant(self) -> Message:
         calls = tuple(
-            ToolCall(call.id or "", call.function.name, _json(call.function.arguments))
+            ToolCall(call.id or "", call.function.name, json_text(call.function.arguments))
             for call in self.tool_calls or ()
         )
         thoughts, answers, name = self.thinking or "", self.tool_call_id or "", self.tool_name or ""
@@ -97,7 +73,7 @@ class SentMessage(WireModel):
 
 
 class OfferedFunction(WireModel):
-    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
+    name: ToolName
     description: Text | None = None
     parameters: dict[str, Any] | None = None
 
@@ -111,37 +87,14 @@ class OfferedTool(WireModel):
         return Tool(function.name, function.description or "", function.parameters or {})
 
 
-class Options(WireModel):
+class Options(FullSampling):
     num_predict: Annotated[int, Field(ge=-2, le=INT32)] | None = None
-    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
     stop: Stops = ()
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_k: Annotated[int, Field(ge=-1, le=INT32)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    repeat_penalty: Annotated[float, Field(ge=0.01, le=10)] | None = None
-    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
 
     def meant(self) -> dict[str, Any]:
-        """The fields of a `GenerationRequest`; limits under 1 and seeds under 0 are none."""
-        sampling = Sampling(
-            temperature=self.temperature,
-            top_k=None if self.top_k is None else max(self.top_k, 0),
-            top_p=self.top_p,
-            min_p=self.min_p,
-            repeat_penalty=self.repeat_penalty,
-            presence_penalty=self.presence_penalty,
-            frequency_penalty=self.frequency_penalty,
-            seed=self.seed if self.seed is None or self.seed >= 0 else None,
-        )
+        """The fields of a `GenerationRequest`; limits under 1 are none."""
         limit = self.num_predict if self.num_predict and self.num_predict > 0 else None
-        stop = tuple(filter(None, self.stop))
-        return {"sampling": sampling, "max_tokens": limit, "stop": stop}
+        return {"sampling": self.sampling(), "max_tokens": limit, "stop": self.stop}
 
 
 SentOptions = Annotated[Options, BeforeValidator(_said)]
-
-
-def _json(arguments: dict[str, Any]) -> str:
-    return json.dumps(arguments, ensure_ascii=False)

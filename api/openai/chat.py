@@ -6,15 +6,15 @@ Pure but for its route. Fields follow OpenAI's API reference, and what others ha
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from fastapi import APIRouter, Request, Response
 from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
 from api.body import Text, WireModel, Word
+from api.fields import Content, ToolName
 from api.openai.common import (
     GenerationBody,
-    Head,
     Limit,
     generation,
     read,
@@ -22,8 +22,9 @@ from api.openai.common import (
     unlimited,
 )
 from api.openai.constraints import Calling, ToolChoice
-from api.openai.encoder import Choice, ChunkChoice, Encoder, Reply
-from api.openai.fields import Arguments, Content, Role
+from api.openai.encoder import Choice, ChunkChoice, Encoder
+from api.openai.fields import Arguments, Role
+from api.openai.replies import Head, Reply
 from api.openai.thinking import ThinkingBody
 from api.streaming import Call, answer
 from inference import (
@@ -83,7 +84,7 @@ class FunctionBody(WireModel):
     """`_written` is the object that it was read from: prompts show it in its own order."""
 
     _written: dict[str, Any] = PrivateAttr(default_factory=dict)
-    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
+    name: ToolName
     description: Text | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None

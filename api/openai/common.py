@@ -1,4 +1,4 @@
-"""What OpenAI's two generation endpoints share: body fields, refusals, usage and timings.
+"""What the bodies of OpenAI's two generation endpoints share: fields and refusals.
 
 A body is read in listed steps: nulls are dropped, spelled-out booleans become booleans, fields
 that ask for something this server would silently not do are refused by name, and the rest meets
@@ -6,23 +6,20 @@ a strict model. Knows no route and does no I/O.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from time import time
+from dataclasses import replace
 from typing import Annotated, Any, Final, TypeVar
-from uuid import uuid4
 
-import msgspec
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from api import __version__, body
+from api import body
 from api.body import INT32, WireModel, Word
 from api.dialect import EVENTS
 from api.document import JSON, Operation, Schema, Takes, body_schema
+from api.fields import FullSampling, Repetition, Stops
 from api.keep_alive import KeepAlive
 from api.openai.constraints import Constraints
-from inference import Finished, Sampling
+from inference import Sampling
 
-FINGERPRINT: Final = f"onebox-{__version__}"
 MAX_BIASES: Final = 300
 
 # Fields we know and do not do, with the values that ask for nothing.
@@ -57,13 +54,6 @@ def _not_zero(limit: int) -> int:
     return limit
 
 
-def _stop_strings(stop: Any) -> tuple[Any, ...]:
-    if not isinstance(stop, str | list):
-        raise ValueError("Input should be a string or a list of strings")
-    strings = [stop] if isinstance(stop, str) else stop
-    return tuple(string for string in strings if string != "")
-
-
 def _biases(biases: Any) -> tuple[tuple[int, float], ...]:
     if not isinstance(biases, dict) or len(biases) > MAX_BIASES:
         raise ValueError(f"Input should be an object of at most {MAX_BIASES} token ids")
@@ -79,15 +69,6 @@ TokenId = Annotated[int, Field(ge=0, le=INT32)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 Limit = Annotated[
     int, Field(ge=-1, le=INT32, json_schema_extra={"not": {"const": 0}}), AfterValidator(_not_zero)
-]
-Penalty = Annotated[float, Field(ge=-2, le=2)]
-Repetition = Annotated[float, Field(ge=0.01, le=10)]
-_STOP: Final = {"type": "string", "maxLength": 256}
-Stops = Annotated[
-    tuple[Annotated[str, Field(max_length=256)], ...],
-    Field(max_length=16),
-    BeforeValidator(_stop_strings),
-    WithJsonSchema({"anyOf": [_STOP, {"type": "array", "items": _STOP, "maxItems": 16}]}),
 ]
 Biases = Annotated[
     tuple[tuple[int, float], ...],
@@ -107,7 +88,7 @@ class StreamOptions(WireModel):
     include_usage: bool | None = None
 
 
-class GenerationBody(Constraints):
+class GenerationBody(Constraints, FullSampling):
     """The fields of both endpoints; `None` means "not said"."""
 
     model: Word | None = None
@@ -118,15 +99,7 @@ class GenerationBody(Constraints):
     min_tokens: int = Field(0, ge=0, le=INT32)
     ignore_eos: bool = False
     stop: Stops = ()
-    seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1)
-    temperature: float | None = Field(None, ge=0, le=2)
-    top_p: float | None = Field(None, gt=0, le=1)
-    top_k: int | None = Field(None, ge=-1, le=INT32)
-    min_p: float | None = Field(None, ge=0, le=1)
     repetition_penalty: Repetition | None = None
-    repeat_penalty: Repetition | None = None
-    presence_penalty: Penalty | None = None
-    frequency_penalty: Penalty | None = None
     logit_bias: Biases | None = None
     service_tier: Word | None = None
     timeout: float | None = Field(None, gt=0, le=86_400)
@@ -157,19 +130,11 @@ class GenerationBody(Constraints):
         }
 
     def sampling(self) -> Sampling:
-        """`top_k` -1 is 0, no limit; a negative `seed` is no seed."""
+        """Of both names for the penalty of repetitions, vLLM's comes first."""
+        said = super().sampling()
         repeat = self.repetition_penalty
-        return Sampling(
-            temperature=self.temperature,
-            top_k=None if self.top_k is None else max(self.top_k, 0),
-            top_p=self.top_p,
-            min_p=self.min_p,
-            repeat_penalty=self.repeat_penalty if repeat is None else repeat,
-            presence_penalty=self.presence_penalty,
-            frequency_penalty=self.frequency_penalty,
-            seed=self.seed if self.seed is None or self.seed >= 0 else None,
-            logit_bias=self.logit_bias,
-        )
+        repeat = said.repeat_penalty if repeat is None else repeat
+        return replace(said, repeat_penalty=repeat, logit_bias=self.logit_bias)
 
 
 Body = TypeVar("Body", bound=GenerationBody)
@@ -209,67 +174,3 @@ def schema(model: type[GenerationBody], refused: Mapping[str, tuple[Any, ...]]) 
 def unlimited(limit: int | None) -> int | None:
     """-1, as some clients spell "no limit", as `None`."""
     return None if limit == -1 else limit
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """What every chunk of one answer repeats; `created` in Unix seconds."""
-
-    id: str
-    model: str
-    created: int
-
-    @classmethod
-    def new(cls, prefix: str, model: str) -> "Head":
-        return cls(f"{prefix}-{uuid4().hex}", model, int(time()))
-
-
-class PromptDetails(msgspec.Struct):
-    cached_tokens: int
-
-
-class Usage(msgspec.Struct):
-    """OpenAI's usage object; the choices of one prompt count it once."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    prompt_tokens_details: PromptDetails
-
-    @classmethod
-    def of(cls, ends: list[Finished], n: int) -> "Usage":
-        """The sum over `ends`, where each prompt has `n` consecutive choices."""
-        prompts = [end.usage for end in ends if end.index % n == 0]
-        prompt = sum(usage.prompt_tokens for usage in prompts)
-        completion = sum(end.usage.completion_tokens for end in ends)
-        cached = PromptDetails(sum(usage.cached_tokens for usage in prompts))
-        return cls(prompt, completion, prompt + completion, cached)
-
-
-class Timings(msgspec.Struct):
-    """llama.cpp's names for one choice's speed, and the wait; `_n` in tokens, `_ms` in ms."""
-
-    prompt_n: int
-    cache_n: int
-    predicted_n: int
-    queued_ms: float
-    ttft_ms: float
-    predicted_ms: float
-    predicted_per_second: float
-
-    @classmethod
-    def of(cls, end: Finished) -> "Timings":
-        usage, times = end.usage, end.timings
-        decoding = times.total - times.first_token
-        return cls(
-            prompt_n=usage.prompt_tokens - usage.cached_tokens,
-            cache_n=usage.cached_tokens,
-            predicted_n=usage.completion_tokens,
-            queued_ms=round(times.queued * 1e3, 3),
-            ttft_ms=round(times.first_token * 1e3, 3),
-            predicted_ms=round(decoding * 1e3, 3),
-            # The first token ends the prefill; the others are what decoding took time for.
-            predicted_per_second=(
-                round((usage.completion_tokens - 1) / decoding, 2) if decoding > 0 else 0.0
-            ),
-        )

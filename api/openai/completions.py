@@ -10,30 +10,25 @@ from typing import Annotated, Any, Final
 
 import msgspec
 from fastapi import APIRouter, Request, Response
-from msgspec import UNSET, UnsetType
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from api.body import INT32, MAX_BODY, Text
+from api.folding import Answer
 from api.openai.common import (
-    FINGERPRINT,
     GenerationBody,
-    Head,
-    Timings,
     TokenId,
-    Usage,
     generation,
     read,
     schema,
     unlimited,
 )
-from api.openai.errors import DONE, framed
+from api.openai.replies import Head, Reply, ReplyEncoder
 from api.streaming import Call, answer
 from inference import (
     Finished,
     FinishReason,
     GenerationEvent,
     GenerationRequest,
-    ReasoningDelta,
     TextDelta,
 )
 
@@ -118,59 +113,19 @@ class TextChoice(msgspec.Struct):
     logprobs: None = None
 
 
-class TextReply(msgspec.Struct):
-    id: str
-    created: int
-    model: str
-    choices: list[TextChoice]
-    object: str = "text_completion"
-    system_fingerprint: str = FINGERPRINT
-    usage: Usage | UnsetType = UNSET
-    timings: Timings | UnsetType = UNSET
-
-
-class Encoder:
-    """Writes the events of one body's prompts with `n` choices each."""
-
-    def __init__(self, head: Head, n: int, include_usage: bool) -> None:
-        self._head = head
-        self._n = n
-        self._include_usage = include_usage
-        self._ends: list[Finished] = []
+class Encoder(ReplyEncoder):
+    chunk = whole = "text_completion"
 
     def encode(self, event: GenerationEvent) -> list[bytes]:
         match event:
-            case TextDelta(index, text) | ReasoningDelta(index, text):
-                return [framed(self._reply([TextChoice(index, text)]))]
+            case TextDelta(index, text):
+                return self._said(TextChoice(index, text))
             case Finished(index, reason):
-                self._ends.append(event)
-                reply = self._reply([TextChoice(index, "", reason)])
-                reply.timings = Timings.of(event)
-                return [framed(reply)]
+                return self._ended(TextChoice(index, "", reason), event)
         return []
 
-    def close(self) -> list[bytes]:
-        if not self._include_usage:
-            return [DONE]
-        reply = self._reply([])
-        reply.usage = Usage.of(self._ends, self._n)
-        return [framed(reply), DONE]
-
-    def fold(self, events: list[GenerationEvent]) -> bytes:
-        ends = sorted((e for e in events if isinstance(e, Finished)), key=lambda end: end.index)
-        texts: list[list[str]] = [[] for _ in ends]
-        for event in events:
-            if isinstance(event, TextDelta | ReasoningDelta):
-                texts[event.index].append(event.text)
-        reply = self._reply(
-            [TextChoice(e.index, "".join(t), e.reason) for e, t in zip(ends, texts, strict=True)]
-        )
-        reply.usage = Usage.of(ends, self._n)
-        reply.timings = Timings.of(ends[0])
-        return msgspec.json.encode(reply)
-
-    def _reply(self, choices: list[TextChoice]) -> TextReply:
-        return TextReply(self._head.id, self._head.created, self._head.model, choices)
+    def _choice(self, answer: Answer) -> TextChoice:
+        return TextChoice(answer.end.index, answer.text, answer.end.reason)
 
 
 OPERATIONS: Final = (
@@ -178,7 +133,7 @@ OPERATIONS: Final = (
         "/v1/completions",
         "Prompts continued, without a template",
         partial(schema, CompletionBody, REFUSED),
-        TextReply,
-        TextReply,
+        Reply[TextChoice],
+        Reply[TextChoice],
     ),
 )

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from api.body import SchemaText, Text, WireModel, Word
+from api.fields import TOOL_NAME
 from inference import Constraint, ConstraintKind
 
 MAX_SOURCE: Final = 64 << 10  # characters
@@ -134,7 +135,7 @@ def _tool_choice(choice: Any) -> Any:
     raise ValueError('Input should be "auto", "none", "required" or a function of the tools')
 
 
-_NAME: Final = {"type": "string", "pattern": "^[a-zA-Z0-9_.-]{1,64}$"}
+_NAME: Final = {"type": "string", "pattern": TOOL_NAME}
 _NAMED: Final = {
     "type": "object",
     "properties": {"name": _NAME},

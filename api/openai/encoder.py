@@ -5,15 +5,15 @@ Shapes follow OpenAI's API reference; `reasoning_content` (DeepSeek's name) and 
 before there were tools, is answered with a `function_call`.
 """
 
-from dataclasses import dataclass, field
-from typing import Generic, Literal, TypeVar
+from typing import Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from api.openai.common import FINGERPRINT, Head, Timings, Usage
-from api.openai.errors import DONE, framed
+from api.folding import Answer
+from api.openai.replies import Head, ReplyEncoder
 from inference import (
+    ArgumentsDelta,
     Finished,
     FinishReason,
     GenerationEvent,
@@ -26,15 +26,19 @@ from inference import (
 
 
 class FunctionOut(msgspec.Struct):
-    name: str
+    """Without a name it is more of the arguments."""
+
     arguments: str
+    name: str | UnsetType = UNSET
 
 
 class ToolCallOut(msgspec.Struct):
-    id: str
+    """`index` is where it belongs in a stream, in which only the first delta has the others."""
+
     function: FunctionOut
     index: int | UnsetType = UNSET
-    type: str = "function"
+    id: str | UnsetType = UNSET
+    type: Literal["function"] | UnsetType = UNSET
 
 
 class Delta(msgspec.Struct):
@@ -61,112 +65,70 @@ class Choice(msgspec.Struct):
     finish_reason: Reason
 
 
-AnyChoice = TypeVar("AnyChoice", ChunkChoice, Choice)
-
-
-class Reply(msgspec.Struct, Generic[AnyChoice]):
-    """A chunk of a stream, or with `Choice`s the whole answer."""
-
-    id: str
-    object: str
-    created: int
-    model: str
-    choices: list[AnyChoice]
-    system_fingerprint: str = FINGERPRINT
-    usage: Usage | UnsetType = UNSET
-    timings: Timings | UnsetType = UNSET
-
-
-@dataclass(slots=True)
-class _Answer:
-    """One choice while its events are folded."""
-
-    text: list[str] = field(default_factory=list)
-    reasoning: list[str] = field(default_factory=list)
-    calls: list[ToolCallOut] = field(default_factory=list)
-
-    def message(self, functions: bool) -> Delta:
-        reasoning = "".join(self.reasoning) or UNSET
-        return Delta(
-            role="assistant",
-            content="".join(self.text) or (None if self.calls else ""),
-            reasoning_content=reasoning,
-            reasoning=reasoning,
-            tool_calls=UNSET if functions or not self.calls else self.calls,
-            function_call=self.calls[0].function if self.calls and functions else UNSET,
-        )
-
-
-class Encoder:
+class Encoder(ReplyEncoder):
     """Writes the events of one request with `n` choices; of a client that knows `functions` only
     the first call is one that it can read."""
 
+    chunk, whole = "chat.completion.chunk", "chat.completion"
+
     def __init__(self, head: Head, n: int, include_usage: bool, functions: bool = False) -> None:
-        self._head = head
-        self._n = n
-        self._include_usage = include_usage
+        super().__init__(head, n, include_usage)
         self._functions = functions
-        self._ends: list[Finished] = []
 
     def encode(self, event: GenerationEvent) -> list[bytes]:
         match event:
-            case TextDelta(index, text):
-                return [self._chunk(index, Delta(content=text))]
-            case ReasoningDelta(index, text):
-                return [self._chunk(index, Delta(reasoning_content=text, reasoning=text))]
-            case ToolCallDelta(index, position, call) if self._functions:
-                function = FunctionOut(call.name, call.arguments)
-                return [] if position else [self._chunk(index, Delta(function_call=function))]
-            case ToolCallDelta(index, position, call):
-                return [self._chunk(index, Delta(tool_calls=[_call_out(call, position)]))]
             case Started():
                 role = Delta(role="assistant", content="")
-                return [self._chunk(index, role) for index in range(self._n)]
+                return [frame for index in range(self._n) for frame in self._delta(index, role)]
             case Finished(index, reason):
-                self._ends.append(event)
-                reply = self._reply([ChunkChoice(index, Delta(), self._reason(reason))])
-                reply.timings = Timings.of(event)
-                return [framed(reply)]
+                return self._ended(ChunkChoice(index, Delta(), self._reason(reason)), event)
+            case ToolCallDelta() | ArgumentsDelta() if self._functions:
+                return [] if event.position else self._delta(event.index, _of_function(event))
+            case _:
+                return self._delta(event.index, _delta_of(event))
 
-    def close(self) -> list[bytes]:
-        """The usage chunk, which has no choices; old clients fail on it, so only if asked for."""
-        if not self._include_usage:
-            return [DONE]
-        reply = self._reply([])
-        reply.usage = Usage.of(self._ends, self._n)
-        return [framed(reply), DONE]
-
-    def fold(self, events: list[GenerationEvent]) -> bytes:
-        answers = [_Answer() for _ in range(self._n)]
-        for event in events:
-            match event:
-                case TextDelta(index, text):
-                    answers[index].text.append(text)
-                case ReasoningDelta(index, text):
-                    answers[index].reasoning.append(text)
-                case ToolCallDelta(index, _, call):
-                    answers[index].calls.append(_call_out(call))
-        ends = sorted((e for e in events if isinstance(e, Finished)), key=lambda end: end.index)
-        choices = [
-            Choice(end.index, answer.message(self._functions), self._reason(end.reason))
-            for end, answer in zip(ends, answers, strict=True)
-        ]
-        reply = self._reply(choices)
-        reply.object = "chat.completion"
-        reply.usage = Usage.of(ends, self._n)
-        reply.timings = Timings.of(ends[0])
-        return msgspec.json.encode(reply)
+    def _choice(self, answer: Answer) -> Choice:
+        calls = [_call_out(call) for call in answer.calls]
+        reasoning = answer.reasoning or UNSET
+        message = Delta(
+            role="assistant",
+            content=answer.text or (None if calls else ""),
+            reasoning_content=reasoning,
+            reasoning=reasoning,
+            tool_calls=UNSET if self._functions or not calls else calls,
+            function_call=calls[0].function if self._functions and calls else UNSET,
+        )
+        return Choice(answer.end.index, message, self._reason(answer.end.reason))
 
     def _reason(self, reason: FinishReason) -> Reason:
         return "function_call" if self._functions and reason == "tool_calls" else reason
 
-    def _chunk(self, index: int, delta: Delta) -> bytes:
-        return framed(self._reply([ChunkChoice(index, delta)]))
+    def _delta(self, index: int, delta: Delta) -> list[bytes]:
+        return self._said(ChunkChoice(index, delta))
 
-    def _reply(self, choices: list[AnyChoice]) -> Reply[AnyChoice]:
-        head = self._head
-        return Reply(head.id, "chat.completion.chunk", head.created, head.model, choices)
+
+def _delta_of(event: TextDelta | ReasoningDelta | ToolCallDelta | ArgumentsDelta) -> Delta:
+    match event:
+        case TextDelta(_, text):
+            return Delta(content=text)
+        case ReasoningDelta(_, text):
+            return Delta(reasoning_content=text, reasoning=text)
+        case ToolCallDelta(_, position, call):
+            return Delta(tool_calls=[_call_out(call, position)])
+        case ArgumentsDelta(_, position, text):
+            return Delta(tool_calls=[ToolCallOut(FunctionOut(text), position)])
+
+
+def _of_function(event: ToolCallDelta | ArgumentsDelta) -> Delta:
+    """As it was before there were tools."""
+    if isinstance(event, ArgumentsDelta):
+        return Delta(function_call=FunctionOut(event.text))
+    return Delta(function_call=_function(event.call))
 
 
 def _call_out(call: ToolCall, position: int | UnsetType = UNSET) -> ToolCallOut:
-    return ToolCallOut(call.id, FunctionOut(call.name, call.arguments or "{}"), position)
+    return ToolCallOut(_function(call), position, call.id, "function")
+
+
+def _function(call: ToolCall) -> FunctionOut:
+    return FunctionOut(call.arguments or "{}", call.name)

@@ -4,23 +4,16 @@ Each is read into one shape, and its JSON schema says which ways there are. Uppe
 read like lower case, is in no schema.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, WithJsonSchema
 
-from api.body import INT32, MAX_BODY, Text
+from api.body import INT32, Text, json_text
+from api.fields import STRING
 from api.openai.common import SPELLED
 
 _ROLES: Final[Mapping[str, str]] = {"developer": "system", "function": "tool"}
-_TEXT_PARTS: Final = ("text", "input_text", "output_text")
-_STRING: Final = {"type": "string", "maxLength": MAX_BODY}
-_PART: Final = {
-    "type": "object",
-    "properties": {"type": {"enum": list(_TEXT_PARTS)}, "text": _STRING},
-    "required": ["type", "text"],
-}
 _RESERVED: Final = frozenset({"self", "messages", "tools", "add_generation_prompt"})
 
 
@@ -28,25 +21,10 @@ def _role(role: Any) -> Any:
     return _ROLES.get(role.lower(), role.lower()) if isinstance(role, str) else role
 
 
-def _text(content: Any) -> Any:
-    """Content as one text; parts of it are lines."""
-    if not isinstance(content, list):
-        return "" if content is None else content
-    return "\n".join(_part(part) for part in content)
-
-
-def _part(part: Any) -> str:
-    if isinstance(part, dict) and part.get("type") in _TEXT_PARTS:
-        part = part.get("text")
-    if not isinstance(part, str):
-        raise ValueError("Only text parts are supported, no images, audio or files")
-    return part
-
-
 def _arguments(arguments: Any) -> Any:
     """Arguments as JSON text; some clients send the object itself, or [] for an empty one."""
     if isinstance(arguments, dict):
-        return json.dumps(arguments, ensure_ascii=False)
+        return json_text(arguments)
     return "{}" if arguments in (None, "", []) else arguments
 
 
@@ -89,21 +67,8 @@ Role = Annotated[
     BeforeValidator(_role),
     WithJsonSchema({"enum": ["system", "user", "assistant", "tool", *_ROLES]}),
 ]
-Content = Annotated[
-    Text,
-    BeforeValidator(_text),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                _STRING,
-                {"type": "null"},
-                {"type": "array", "items": {"anyOf": [_STRING, _PART]}, "maxItems": MAX_BODY},
-            ]
-        }
-    ),
-]
 Arguments = Annotated[
     Text,
     BeforeValidator(_arguments),
-    WithJsonSchema({**_STRING, "type": ["string", "object", "array", "null"], "maxItems": 0}),
+    WithJsonSchema({**STRING, "type": ["string", "object", "array", "null"], "maxItems": 0}),
 ]
