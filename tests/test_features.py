@@ -1,0 +1,324 @@
+"""The table of docs/api.md, feature by dialect: each of its cells is tried on a running server.
+
+`yes`: it is done, which has to be seen. `no`: a 400 or 501 that names it. `-`: it is ignored, and
+the rest is done. Empty: the dialect has no word for it.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jsonschema_rs
+import pytest
+
+from tests.test_end_to_end import running
+
+DOCS = Path(__file__).parents[1] / "docs" / "api.md"
+HI = [{"role": "user", "content": "Hello!"}]
+PLACE = {
+    "type": "object",
+    "properties": {"city": {"type": "string", "maxLength": 9}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+WEATHER = {"name": "weather", "parameters": PLACE}
+OPTIONS = {"num_predict": 12, "temperature": 0}
+NO_STREAM = {"model": "default", "stream": False, "options": OPTIONS}
+Json = Any
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """How a dialect is asked, and where in its answer the text is and the size of the prompt."""
+
+    path: str
+    body: dict[str, Json]
+    text: Callable[[Json], str]
+    prompt: Callable[[Json], int]
+
+
+ENDPOINTS = {
+    "chat": Endpoint(
+        "/v1/chat/completions",
+        {"messages": HI, "max_tokens": 12, "temperature": 0},
+        lambda reply: reply["choices"][0]["message"]["content"],
+        lambda reply: reply["usage"]["prompt_tokens"],
+    ),
+    "completions": Endpoint(
+        "/v1/completions",
+        {"prompt": "Hello", "max_tokens": 12, "temperature": 0},
+        lambda reply: reply["choices"][0]["text"],
+        lambda reply: reply["usage"]["prompt_tokens"],
+    ),
+    "messages": Endpoint(
+        "/v1/messages",
+        {"model": "default", "messages": HI, "max_tokens": 12, "temperature": 0},
+        lambda reply: "".join(part.get("text", "") for part in reply["content"]),
+        lambda reply: reply["usage"]["input_tokens"] + reply["usage"]["cache_read_input_tokens"],
+    ),
+    "/api/chat": Endpoint(
+        "/api/chat",
+        NO_STREAM | {"messages": HI},
+        lambda reply: reply["message"]["content"],
+        lambda reply: reply["prompt_eval_count"],
+    ),
+    "/api/generate": Endpoint(
+        "/api/generate",
+        NO_STREAM | {"prompt": "Hello!"},
+        lambda reply: reply["response"],
+        lambda reply: reply["prompt_eval_count"],
+    ),
+}
+OPENAI, OLLAMA = ("chat", "completions"), ("/api/chat", "/api/generate")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back, and what comes back without the feature."""
+
+    response: httpx.Response
+    plain: Json
+    at: Endpoint
+    client: httpx.Client
+
+    @property
+    def reply(self) -> Json:
+        return self.response.json()
+
+    @property
+    def text(self) -> str:
+        return self.at.text(self.reply)
+
+    @property
+    def plain_text(self) -> str:
+        return self.at.text(self.plain)
+
+    def again(self) -> str:
+        """The text when the same is asked for once more."""
+        body = json.loads(self.response.request.content)
+        return self.at.text(self.client.post(self.at.path, json=body).json())
+
+
+Seen = Callable[[Answer], bool]
+Try = tuple[dict[str, Json], Seen]
+
+
+def each(dialects: Mapping[str, dict[str, Json]] | tuple[str, ...], *what: Any) -> dict[str, Try]:
+    """A way to try a feature for each of the dialects."""
+    if isinstance(dialects, tuple):
+        asked, seen = what
+        return dict.fromkeys(dialects, (asked, seen))
+    [seen] = what
+    return {dialect: (asked, seen) for dialect, asked in dialects.items()}
+
+
+def taken(_: Answer) -> bool:
+    return True
+
+
+def differs(answer: Answer) -> bool:
+    return answer.text != answer.plain_text
+
+
+def more_prompt(answer: Answer) -> bool:
+    return answer.at.prompt(answer.reply) > answer.at.prompt(answer.plain)
+
+
+def says(pattern: str) -> Seen:
+    """Whether a pattern is in what came back."""
+    return lambda answer: bool(re.search(pattern, answer.response.text))
+
+
+def is_place(answer: Answer) -> bool:
+    return jsonschema_rs.is_valid(PLACE, json.loads(answer.text))
+
+
+def calls_weather(answer: Answer) -> bool:
+    return bool(re.search(r'"name":"weather"', answer.response.text))
+
+
+def options(**said: Json) -> dict[str, Json]:
+    return {"options": OPTIONS | said}
+
+
+LONG = {"max_tokens": 60}
+LONG_OPTIONS = options(num_predict=60)
+TOOL = {"type": "function", "function": WEATHER}
+CLAUDE_TOOL = {"name": "weather", "input_schema": PLACE}
+SYSTEM = [{"role": "system", "content": "Be brief."}, *HI]
+BEGUN = [*HI, {"role": "assistant", "content": "Dear"}]
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+CLAUDE_PICTURE = {
+    "type": "image",
+    "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"},
+}
+FORM = {"type": "json_schema", "json_schema": {"name": "place", "schema": PLACE}}
+DRAW = {"temperature": 1.5, "top_p": 0.9, "top_k": 40}
+
+FEATURES: dict[str, dict[str, Try]] = {
+    "streaming": each((*OPENAI, "messages"), {"stream": True}, says(r"(?s)data: .*data: "))
+    | each(OLLAMA, {"stream": True}, says(r'(?s)"done":false.*"done":true')),
+    "token counts in a stream": each(
+        OPENAI, {"stream": True, "stream_options": {"include_usage": True}}, says(r'"usage":\{')
+    )
+    | each(("messages",), {"stream": True}, says('"output_tokens":12'))
+    | each(OLLAMA, {"stream": True}, says('"eval_count":12')),
+    "a system prompt": each(("chat", "/api/chat"), {"messages": SYSTEM}, more_prompt)
+    | each(("messages", "/api/generate"), {"system": "Be brief."}, more_prompt),
+    "several answers (`n`)": each(OPENAI, {"n": 2}, lambda a: len(a.reply["choices"]) == 2),
+    "several prompts": each(
+        {"completions": {"prompt": ["A", "B"]}}, lambda a: len(a.reply["choices"]) == 2
+    ),
+    "prompts as token ids": each(
+        {"completions": {"prompt": [5, 6, 7]}}, lambda a: a.at.prompt(a.reply) == 3
+    ),
+    "a limit of tokens": each(OPENAI, {"max_tokens": 2}, says('"completion_tokens":2,'))
+    | each(("messages",), {"max_tokens": 2}, says('"output_tokens":2[,}]'))
+    | each(OLLAMA, options(num_predict=2), says('"eval_count":2,')),
+    "stop strings": each(OPENAI, {"stop": [" "]}, lambda a: " " not in a.text)
+    | each(("messages",), {"stop_sequences": [" "]}, lambda a: " " not in a.text)
+    | each(OLLAMA, options(stop=[" "]), lambda a: " " not in a.text),
+    "temperature, top-p, top-k": each((*OPENAI, "messages"), DRAW, taken)
+    | each(OLLAMA, options(**DRAW), taken),
+    "seed": each(OPENAI, DRAW | {"seed": 5}, lambda a: a.again() == a.text)
+    | each(OLLAMA, options(**DRAW, seed=5), lambda a: a.again() == a.text)
+    | each({"messages": DRAW | {"seed": 5}}, taken),
+    "min-p": each(OPENAI, {"min_p": 0.1}, taken) | each(OLLAMA, options(min_p=0.1), taken),
+    "penalties": each(OPENAI, LONG | {"presence_penalty": 2, "repetition_penalty": 5}, differs)
+    | each(OLLAMA, options(num_predict=60, repeat_penalty=9), differs),
+    "logit bias": each(OPENAI, {"logit_bias": {"70": 100}}, differs),
+    "tools": each(("chat", "/api/chat"), {"tools": [TOOL]}, more_prompt)
+    | each({"messages": {"tools": [CLAUDE_TOOL]}}, more_prompt),
+    "forced calls": each(
+        {
+            "chat": LONG | {"tools": [TOOL], "tool_choice": "required"},
+            "messages": LONG | {"tools": [CLAUDE_TOOL], "tool_choice": {"type": "any"}},
+        },
+        calls_weather,
+    ),
+    "one call at most": each(
+        {
+            "chat": LONG
+            | {"tools": [TOOL], "tool_choice": "required", "parallel_tool_calls": False},
+            "messages": LONG
+            | {
+                "tools": [CLAUDE_TOOL],
+                "tool_choice": {"type": "any", "disable_parallel_tool_use": True},
+            },
+        },
+        lambda a: len(re.findall('"name":"weather"', a.response.text)) == 1,
+    ),
+    "a JSON schema": each(OPENAI, LONG | {"response_format": FORM}, is_place)
+    | each(
+        {
+            "messages": LONG
+            | {"output_config": {"format": {"type": "json_schema", "schema": PLACE}}}
+        },
+        is_place,
+    )
+    | each(OLLAMA, LONG_OPTIONS | {"format": PLACE}, is_place),
+    "any JSON": each(
+        OPENAI, {"response_format": {"type": "json_object"}}, lambda a: a.text.startswith("{")
+    )
+    | each(OLLAMA, {"format": "json"}, lambda a: a.text.startswith("{")),
+    "a regex, a choice, a grammar": each(
+        OPENAI, {"structured_outputs": {"regex": "[x]{3}"}}, lambda a: a.text == "xxx"
+    ),
+    "thinking switched": each({"chat": LONG | {"think": True}}, says('"reasoning_content":"'))
+    | each({"messages": LONG | {"thinking": {"type": "enabled"}}}, says('"type":"thinking"'))
+    | each(OLLAMA, LONG_OPTIONS | {"think": True}, says('"thinking":"')),
+    "a budget for thinking": each(
+        {
+            "chat": {"think": True, "thinking_budget": 3, "max_tokens": 40},
+            "messages": {
+                "thinking": {"type": "enabled", "budget_tokens": 3},
+                "max_tokens": 40,
+            },
+        },
+        says("So I answer"),
+    ),
+    "an answer begun by the client": each(
+        {
+            "chat": {"messages": BEGUN, "continue_final_message": True},
+            "messages": {"messages": BEGUN},
+        },
+        more_prompt,
+    ),
+    "images": each(
+        {
+            "chat": {"messages": [{"role": "user", "content": [PICTURE]}]},
+            "messages": {"messages": [{"role": "user", "content": [CLAUDE_PICTURE]}]},
+            "/api/chat": {"messages": [{**HI[0], "images": ["AAAA"]}]},
+            "/api/generate": {"images": ["AAAA"]},
+        },
+        says("(?i)image|content"),
+    ),
+    "a deadline (`timeout`)": each(OPENAI, {"timeout": 60}, taken),
+    "priority (`service_tier`)": each(OPENAI, {"service_tier": "priority"}, taken)
+    | each({"messages": {"service_tier": "auto"}}, taken),
+    "prefixes of one's own (`cache_salt`)": each(
+        OPENAI, {"cache_salt": "mine"}, says('"cached_tokens":0')
+    ),
+    "resumable streams": each(
+        OPENAI,
+        {"stream": True, "resumable": True},
+        lambda a: bool(a.response.headers["x-stream-id"]),
+    ),
+    "`suffix`": each(
+        {"completions": {"suffix": "x"}, "/api/generate": {"suffix": "x"}}, says("suffix")
+    ),
+}
+
+
+def table() -> dict[str, dict[str, str]]:
+    """The cells that say something, by feature and dialect."""
+    text = DOCS.read_text().partition("## What each dialect does\n")[2]
+    lines = [line for line in text.partition("\n## ")[0].splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    head, _, *rest = rows
+    dialects = [name.strip("`") for name in head[1:]]
+    cells = {row[0]: dict(zip(dialects, row[1:], strict=True)) for row in rest}
+    return {name: {d: cell for d, cell in row.items() if cell} for name, row in cells.items()}
+
+
+TABLE = table()
+CELLS = [(feature, dialect) for feature, row in TABLE.items() for dialect in row]
+
+
+def test_every_cell_is_tried_and_everything_tried_has_a_cell():
+    tried = {(feature, dialect) for feature, row in FEATURES.items() for dialect in row}
+    assert tried == set(CELLS)
+    assert {cell for row in TABLE.values() for cell in row.values()} <= {"yes", "no", "-"}
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[httpx.Client]:
+    small = ("--slots", "4", "--context", "4096")
+    with (
+        running("qwen3-demo", "--port", "0", *small) as (url, _),
+        httpx.Client(base_url=url, timeout=60) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def plain(client) -> dict[str, Json]:
+    """What each dialect answers without any feature."""
+    return {name: client.post(at.path, json=at.body).json() for name, at in ENDPOINTS.items()}
+
+
+@pytest.mark.parametrize(("feature", "dialect"), CELLS)
+def test_a_dialect_does_what_the_table_says(client, plain, feature, dialect):
+    at, (asked, seen) = ENDPOINTS[dialect], FEATURES[feature][dialect]
+    response = client.post(at.path, json=at.body | asked)
+    answer = Answer(response, plain[dialect], at, client)
+    cell = TABLE[feature][dialect]
+    if cell == "no":
+        assert response.status_code in (400, 501) and seen(answer)
+    else:
+        assert response.status_code == 200, response.text
+        assert cell == "-" or seen(answer)
