@@ -140,6 +140,20 @@ PROTECTIONS = (
         "tests/test_pool.py",
     ),
     Bug(
+        "a client names no path",
+        "inference/catalogue.py",
+        "self._config.listed(wanted)",
+        "self._config.find(name)",
+        "tests/test_models.py",
+    ),
+    Bug(
+        "pulls need the scope admin",
+        GUARD,
+        'frozenset({"/metrics", "/api/pull"})',
+        'frozenset({"/metrics"})',
+        "tests/test_api_pull.py",
+    ),
+    Bug(
         "templates are in a sandbox",
         TEMPLATE,
         "environment = ImmutableSandboxedEnvironment(",

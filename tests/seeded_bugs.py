@@ -25,6 +25,7 @@ from typing import Annotated, Any
 import typer
 
 from tests.bugs import BUGS, Bug
+from tests.model_bugs import MODEL_BUGS
 from tests.protections import PROTECTIONS
 
 ROOT = Path(__file__).parents[1]
@@ -75,7 +76,8 @@ def main(
     jobs: Annotated[int, typer.Option(min=1)] = 2,
 ) -> None:
     """Put one bug after the other into a copy of the project, and see whether tests fail."""
-    bugs = [bug for bug in (*BUGS, *PROTECTIONS) if where in bug.file or where in bug.name]
+    every = (*BUGS, *MODEL_BUGS, *PROTECTIONS)
+    bugs = [bug for bug in every if where in bug.file or where in bug.name]
     for bug in bugs:
         bug.text(ROOT)
     began = time.perf_counter()

@@ -141,6 +141,13 @@ def calls_weather(answer: Answer) -> bool:
     return bool(re.search(r'"name":"weather"', answer.response.text))
 
 
+def goes_some_day(answer: Answer) -> bool:
+    """Whether the model does not stay for ever, as it did and then does again."""
+    [running] = answer.client.get("/api/ps").json()["models"]
+    answer.client.post("/api/chat", json={"keep_alive": -1})
+    return not running["expires_at"].startswith("2318")
+
+
 def options(**said: Json) -> dict[str, Json]:
     return {"options": OPTIONS | said}
 
@@ -267,6 +274,9 @@ FEATURES: dict[str, dict[str, Try]] = {
         OPENAI,
         {"stream": True, "resumable": True},
         lambda a: bool(a.response.headers["x-stream-id"]),
+    ),
+    "how long the model stays (`keep_alive`)": each(
+        (*OPENAI, *OLLAMA), {"keep_alive": "10m"}, goes_some_day
     ),
     "`suffix`": each(
         {"completions": {"suffix": "x"}, "/api/generate": {"suffix": "x"}}, says("suffix")

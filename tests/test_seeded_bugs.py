@@ -3,10 +3,11 @@
 import pytest
 
 from tests.bugs import BUGS
+from tests.model_bugs import MODEL_BUGS
 from tests.protections import PROTECTIONS
 from tests.seeded_bugs import ROOT
 
-ALL = (*BUGS, *PROTECTIONS)
+ALL = (*BUGS, *MODEL_BUGS, *PROTECTIONS)
 
 
 @pytest.mark.parametrize("bug", ALL, ids=lambda bug: bug.name)
