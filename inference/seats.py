@@ -195,6 +195,8 @@ class Seats:
 
     async def close(self, patience: float) -> None:
         self.draining = True
+        for waiter in self._waiting:
+            _tell(waiter, ShuttingDown(DRAINING))
         loads = [seat.loading for seat in self.all.values() if seat.loading]
         for load in loads:
             load.cancel()
@@ -241,23 +243,22 @@ class Seats:
             error = unknown
         except InferenceError as known:
             error = _failed(seat, known)
-        except asyncio.CancelledError:
-            error = ShuttingDown(DRAINING)
         except Exception:
             _log.exception("%s could not be loaded.", seat.about.name)
-            error = _failed(seat, NotReady("The server's log says why."))
+            error = _failed(seat, NotReady("the server's log says why"))
         seat.loading = None
         for waiter, (wanted, _) in self._waiting.items():
             if wanted is seat:
                 _tell(waiter, error)
         self._rest(seat)
 
-    async def _new_pool(self, seat: Seat) -> Pool:
+    async def _new_pool(self, seat: Seat) -> Pool | None:
+        """None if nobody waits for it any more when its turn comes."""
         if seat.model:
             await asyncio.to_thread(require, seat.model)  # what is not here waits for nobody
         async with self._one_by_one:
             if not seat.leases:
-                raise NotReady("nobody waits for it any more")
+                return None
             pool = self._pool_of(await self._deployment(seat))
             try:
                 await pool.start()

@@ -213,7 +213,6 @@ async def test_a_load_that_nobody_waits_for_is_not_begun(tmp_path):
         await first
         await until(lambda: box.models.status("c").state == "unloaded")
         assert box.plans == 1
-        box.models._seat("c").failed_until = 0.0
         assert (await answer_of(box.models, ask("c")))[0] == PARIS
 
 
@@ -247,11 +246,14 @@ async def test_who_waits_for_a_model_is_served_by_a_server_that_drains(tmp_path)
         assert (await waits)[0] == PARIS
 
 
-@pytest.mark.parametrize("worker", [False, True], ids=["planning", "loading"])
-async def test_a_stop_ends_a_load_and_who_waits_for_it(tmp_path, worker):
+@pytest.mark.parametrize("stage", ["asked", "planning", "loading"])
+async def test_a_stop_ends_a_load_and_who_waits_for_it(tmp_path, stage):
     async with several(tmp_path, threads=False) as box:
         waits = asyncio.create_task(answer_of(box.models, ask("b")))
-        await until(lambda: workers() > worker)
+        if stage == "loading":
+            await until(lambda: workers() == 2)
+        for _ in range({"asked": 1, "planning": 10, "loading": 0}[stage]):
+            await asyncio.sleep(0)
         await box.models.close(patience=1)
         with pytest.raises(ShuttingDown):
             await waits
