@@ -14,6 +14,8 @@ from api.ollama import generation, pull
 from api.ollama import models as ollama_models
 from api.openai import chat, completions, tokens
 from api.openai import models as openai_models
+from api.openai.responses import create, stored
+from api.openai.responses.store import Store
 from api.origins import Reach
 from api.tape import Archive
 from inference import Models
@@ -41,9 +43,10 @@ def create_app(models: Models, reach: Reach | None = None, keys: KeyFile | None 
     app.state.models = models
     app.state.metrics = metrics.Metrics(models)
     app.state.archive = Archive()
+    app.state.responses = Store()
     errors.install(app)
     app.add_middleware(Guard, reach=reach or Reach(), keys=keys)
-    openai = (openai_models, chat, completions, tokens)
+    openai = (openai_models, chat, completions, create, stored, tokens)
     rooms = (health, metrics, *openai, messages, generation, ollama_models, pull, streams)
     for room in rooms:
         app.include_router(room.router)

@@ -82,6 +82,25 @@ class UnknownStream(InferenceError):
         super().__init__("There is no such stream; it has ended, or was left alone for too long.")
 
 
+class UnknownResponse(InferenceError):
+    code = "response_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("There is no such response; it was not stored, was deleted, or is gone.")
+
+
+class UnknownPrevious(BadRequest):
+    """The response that a request goes on from is not there."""
+
+    code = "previous_response_not_found"
+
+
+class UnknownItem(BadRequest):
+    """An item that a request refers to is not there."""
+
+    code = "item_not_found"
+
+
 class NotOffered(InferenceError):
     """Known, and not done here."""
 
@@ -119,7 +138,10 @@ _STATUS: Final[Mapping[type[InferenceError], int]] = {
     WrongKey: 401,
     ForeignOrigin: 403,
     NotAdmin: 403,
+    UnknownItem: 400,
+    UnknownPrevious: 400,
     UnknownModel: 404,
+    UnknownResponse: 404,
     UnknownStream: 404,
     DeadlineExceeded: 408,  # as OpenAI's, whose clients try again; no fault of the server's
     TooSlow: 408,

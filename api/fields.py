@@ -6,7 +6,9 @@ The shape around them, and what only one vendor has, is said in that vendor's pa
 from dataclasses import replace
 from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, WithJsonSchema
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from api.body import INT32, MAX_BODY, WireModel
 from inference import Sampling
@@ -20,6 +22,15 @@ _PART: Final = {
     "required": ["type", "text"],
 }
 _STOP: Final = {"type": "string", "maxLength": 256}
+
+
+class OrText:
+    """Says in a JSON schema that a list may be a text instead."""
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"anyOf": [STRING, handler(core)]}
 
 
 def text_of(part: Any) -> str:

@@ -56,12 +56,16 @@ class Closable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A body understood: what to generate and how to answer. Several prompts, several requests."""
+    """A body understood: what to generate and how to answer. Several prompts, several requests.
+
+    Where frames around an answer depend on it, its `dialect` is not just that of its address.
+    """
 
     requests: tuple[GenerationRequest, ...]
     encoder: Encoder
     stream: bool
     resumable: bool = False
+    dialect: Dialect | None = None
 
 
 Errand = Callable[[Models, str], Awaitable[Response]]
@@ -140,7 +144,7 @@ def event_number(text: str) -> int:
 
 async def _reply(http: Request, events: Events, call: Call, meter: Meter) -> Response:
     archive: Archive = http.app.state.archive
-    dialect = dialect_of(http.scope["path"])
+    dialect = call.dialect or dialect_of(http.scope["path"])
     resumable = call.resumable or http.headers.get("x-resumable", "").lower() == "true"
     resumable = resumable and call.stream and dialect.resumable
     if resumable:
@@ -274,13 +278,14 @@ class TokenStream(EventSourceResponse):
 
     def __init__(self, frames: Frames, owner: Closable, dialect: Dialect, id: str = "") -> None:
         headers = {"Cache-Control": "no-cache"} | ({"X-Stream-Id": id} if id else {})
-        ping: Any = dialect.ping  # sse-starlette sends bytes as they are
+        said = dialect.ping
+        ping: Any = said if callable(said) else lambda: said  # bytes are sent as they are
         super().__init__(
             frames,
             headers=headers,
             media_type=dialect.media,
             ping=_PING_SECONDS,
-            ping_message_factory=lambda: ping,
+            ping_message_factory=ping,
             shutdown_grace_period=_NO_HURRY,
         )
         self._owner = owner

@@ -15,6 +15,7 @@ from benchmarks.contract import Contract, Schema
 from benchmarks.exchange import Shot, post
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+RESPONSES: Final = "/v1/responses"
 _MESSAGE: Final = {"role": "user", "content": "Hello!"}
 _CALL: Final = {"id": "c", "function": {"name": "add", "arguments": '{"a": 1}'}}
 _TOOL: Final = {
@@ -28,6 +29,13 @@ _SCHEMA: Final = {
     "required": ["a"],
 }
 _FORM: Final = {"type": "json_schema", "json_schema": {"name": "x", "schema": _SCHEMA}}
+_ITEMS: Final = (
+    {"role": "user", "content": [{"type": "input_text", "text": "Hello!"}]},
+    {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "hm"}]},
+    {"type": "function_call", "call_id": "c", "name": "add", "arguments": '{"a": 1}'},
+    {"type": "function_call_output", "call_id": "c", "output": "2"},
+)
+_FLAT: Final = {"type": "function", "name": "add", "parameters": {"type": "object"}}
 _FREE: Final = 0.1  # of the bodies that lose their limit really do
 BODIES: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
     (CHAT, {"messages": [_MESSAGE], **_FEW}),
@@ -59,6 +67,9 @@ BODIES: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
     (COMPLETIONS, {"prompt": "Hello!", "structured_outputs": {"regex": "(a|b){2,5}"}, **_FEW}),
     (COMPLETIONS, {"prompt": "Hello!", "guided_grammar": 'start: "a" | "b"', **_FEW}),
     (COMPLETIONS, {"prompt": "Hello!", "stream": True, "timeout": 60, "min_p": 0.1, **_FEW}),
+    (RESPONSES, {"input": "Hello!", "metadata": {"a": "b"}, "stream": True, **_FEW}),
+    (RESPONSES, {"input": [*_ITEMS], "tools": [_FLAT], "tool_choice": "required", **_FEW}),
+    (RESPONSES, {"input": "Hello!", "text": {"format": {"type": "json_object"}}, **_FEW}),
 )
 
 # JSON texts, and texts that are none, in the place of any value.
@@ -75,6 +86,7 @@ HOSTILE: Final = (
     *('"' + "x" * size + '"' for size in (255, 256, 257, 70_000)),
     *("[" + "0," * 400 + "0]", '["a","b"]', '{"__proto__": 1}', '{"": ""}', *_DEEP),
 )
+_LIMITS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _HUGE: Final = 1 << 16  # what has a bound above it is as large as a body may be
 _MARK: Final = re.compile(r'"\\ue000(\d+)"')
 
@@ -88,7 +100,7 @@ class Mutants:
         self._texts: list[str] = []  # that stand where a body has a mark
         components = contract.document["components"]["schemas"]
         self._fields = {
-            path: edges(contract.body(path), components) for path in (CHAT, COMPLETIONS)
+            path: edges(contract.body(path), components) for path in (CHAT, COMPLETIONS, RESPONSES)
         }
 
     def __iter__(self) -> Iterator[Shot]:
@@ -182,7 +194,7 @@ def _edges(schema: Schema) -> Iterator[str]:
 
 def _dear(field: str, text: str) -> bool:
     """Whether it would keep the model busy for long: a thousand times as many would cost hours."""
-    return field in ("max_tokens", "max_completion_tokens") and text not in ("0", "-2", "1")
+    return field in _LIMITS and text not in ("0", "-2", "1")
 
 
 def _utf8(text: str) -> bytes:

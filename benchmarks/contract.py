@@ -11,7 +11,14 @@ from benchmarks.exchange import Reply
 
 MAX_ERROR: Final = 4096  # bytes
 _FAULTS: Final = ("internal_error", "numerical_error", "worker_lost")
-_LAST: Final = (b"[DONE]", b'{"type":"message_stop"', b'{"type":"error"')  # of a stream
+_LAST: Final = (  # of a stream
+    b"[DONE]",
+    b'{"type":"message_stop"',
+    b'{"type":"error"',
+    b'{"type":"response.completed"',
+    b'{"type":"response.incomplete"',
+    b'{"type":"response.failed"',
+)
 _LEAK: Final = re.compile(rb"0x[0-9a-f]{6,}|Traceback|/site-packages/|\.py\b")
 _ERROR: Final = {"$ref": "#/components/schemas/ErrorBody"}
 

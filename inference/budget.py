@@ -5,6 +5,7 @@ preemption and with speculation. Knows no text: which tokens open and close a th
 ones make a model close it, it is told.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 _LONGEST_CHARACTER = 8  # tokens; a byte each makes four
@@ -19,6 +20,25 @@ class Tags:
     close: int
     blank: frozenset[int]
     last_words: tuple[tuple[int, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Where an answer thinks, if it does: between `tags`, from its start if it is `inside`."""
+
+    tags: Tags
+    inside: bool
+
+    def length(self, answer: Iterable[int]) -> int:
+        """How many tokens of an answer are its thoughts, the tags included."""
+        count, inside = 0, self.inside
+        for count, token in enumerate(answer, 1):
+            if inside and token == self.tags.close:
+                return count
+            inside = inside or token == self.tags.open
+            if not inside and token not in self.tags.blank:
+                return 0
+        return count if inside else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,12 @@ class Choice:
         yield Finished(
             self._index,
             "tool_calls" if self._calls and end.reason == "stop" else end.reason,
-            Usage(self._prompt_tokens, end.completion_tokens, end.cached_tokens),
+            Usage(
+                self._prompt_tokens,
+                end.completion_tokens,
+                end.cached_tokens,
+                end.reasoning_tokens,
+            ),
             Timings(end.queued, end.first_token, end.total),
             end.stop,
         )

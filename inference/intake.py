@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import cached_property, partial
 from typing import Final
 
-from inference.budget import Budget, Tags
+from inference.budget import Block, Budget, Tags
 from inference.grammar import Grammars
 from inference.guide import Opening
 from inference.llama import Llama
@@ -58,6 +58,7 @@ class Intake:
         context = self._llama.info.context
         limit = min(context, len(tokens) + (submit.max_tokens or context))
         guides = [*self._guides(submit, thinking, len(tokens))]
+        block = self._block(submit, thinking)
         sequences = [
             Sequence(
                 id=submit.id,
@@ -69,7 +70,8 @@ class Intake:
                 ignore_eos=submit.ignore_eos,
                 guide=guides[index],
                 text=TextOut(submit.stop),
-                budget=self._budget(submit, thinking),
+                budget=_budget(submit, block),
+                block=block,
                 arrived=arrived,
                 priority=submit.priority,
                 deadline=arrived + (submit.deadline or math.inf),
@@ -160,14 +162,15 @@ class Intake:
                     tokens += self._llama.tokenize(segment.text, special=segment.special)
                 return tokens, rendered.thinking
 
-    def _budget(self, submit: Submit, thinking: bool) -> Budget | None:
-        """None where thoughts have no bound, or the model no tokens that say where they end."""
+    def _block(self, submit: Submit, thinking: bool) -> Block | None:
+        """None where there can be no thoughts, or the model has no tokens that say where they
+        end."""
         chat = submit.prompt if isinstance(submit.prompt, Chat) else None
-        if not (submit.thinking_budget and self._tags and chat):
+        if not (self._tags and chat):
             return None
         if chat.continued and not thinking:  # thoughts come before anything else
             return None
-        return Budget(self._tags, submit.thinking_budget, thinking)
+        return Block(self._tags, thinking)
 
     def _known(self, token: int) -> bool:
         return 0 <= token < self._llama.n_vocab
@@ -182,6 +185,13 @@ def _tags(llama: Llama) -> Tags | None:
     words = llama.tokenize(_LAST_WORDS, special=True)
     (start,), (end,) = tags
     return Tags(start, end, blank, tuple((token, llama.pieces[token]) for token in words))
+
+
+def _budget(submit: Submit, block: Block | None) -> Budget | None:
+    """None where thoughts have no bound."""
+    if not (submit.thinking_budget and block):
+        return None
+    return Budget(block.tags, submit.thinking_budget, block.inside)
 
 
 def _choice(params: SamplingParams, index: int) -> SamplingParams:

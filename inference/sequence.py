@@ -8,11 +8,12 @@ Knows neither llama.cpp nor how a plan is made.
 import codecs
 import math
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Annotated, Any, Protocol
 
 from msgspec import Meta
 
-from inference.budget import Budget
+from inference.budget import Block, Budget
 from inference.history import History, Rate
 from inference.holdback import Holdback
 from inference.types import FinishReason, InferenceError
@@ -83,7 +84,8 @@ class Sequence:
     and `trust` tell how often guesses were right, its own and the draft model's; `abandoned` that
     nobody wants the rest: its client hung up, or another choice of its request failed. While it
     waits for a prefix, `leader` says who computes it, up to which length. `budget` bounds its
-    thoughts, as long as there may be some. Times are seconds on the worker's monotonic clock.
+    thoughts, as long as there may be some, and `block` says where they are. Times are seconds on
+    the worker's monotonic clock.
     """
 
     id: int
@@ -96,6 +98,7 @@ class Sequence:
     guide: Guide | None = None
     text: TextOut = field(default_factory=TextOut)
     budget: Budget | None = None
+    block: Block | None = None
     arrived: float = 0.0
     priority: int = 0
     deadline: float = math.inf
@@ -165,6 +168,12 @@ class Sequence:
     @property
     def generated(self) -> int:
         return len(self.tokens) - self.prompt_len
+
+    @property
+    def thoughts(self) -> int:
+        """How many of the tokens that it generated are."""
+        answer = islice(self.tokens, self.prompt_len, None)
+        return self.block.length(answer) if self.block else 0
 
     def may_end(self, length: int) -> bool:
         """Whether an end-of-text token may follow the first `length` tokens."""

@@ -125,11 +125,13 @@ class GenerationRequest:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts of one choice; `cached_tokens` of the prompt were not computed again."""
+    """Token counts of one choice; `cached_tokens` of the prompt were not computed again, and
+    `reasoning_tokens` of the completion are thoughts."""
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int
+    reasoning_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,7 +218,7 @@ class Delta(msgspec.Struct, array_like=True):
 
 class End(msgspec.Struct, array_like=True):
     """The last of a choice. Seconds count from the worker's intake of the request; `stop` is the
-    stop string that was met."""
+    stop string that was met, and `reasoning_tokens` of the completion are thoughts."""
 
     id: int
     index: int
@@ -230,6 +230,7 @@ class End(msgspec.Struct, array_like=True):
     first_token: float
     total: float
     stop: str = ""
+    reasoning_tokens: int = 0
 
 
 class Step(msgspec.Struct, tag=True):

@@ -174,6 +174,7 @@ def _end(progress: Progress, now: float) -> End:
         first_token=seq.first_token - seq.arrived,
         total=now - seq.arrived,
         stop=seq.text.met,
+        reasoning_tokens=seq.thoughts,
     )
 
 

@@ -1,14 +1,22 @@
 """Bodies for the generation endpoints: what they are made of, the least that is right, and values
 that are wrong."""
 
+from functools import partial
+
+from api.openai.responses import create
+from api.openai.responses.store import Store
+
 HI = [{"role": "user", "content": "Hi"}]
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+RESPONSES = "/v1/responses"
 MESSAGES, OLLAMA_CHAT, OLLAMA_GENERATE = "/v1/messages", "/api/chat", "/api/generate"
+UNDERSTAND_RESPONSE = partial(create.understand, Store(), "")
 BODIES = {
     CHAT: {"messages": HI},
     COMPLETIONS: {"prompt": "Hi"},
+    RESPONSES: {"input": "Hi"},
     MESSAGES: {"messages": HI},
     OLLAMA_CHAT: {"messages": HI, "stream": False},
     OLLAMA_GENERATE: {"prompt": "Hi", "stream": False},
@@ -98,4 +106,62 @@ WRONG = [
     (COMPLETIONS, "logprobs", 0),
     (COMPLETIONS, "suffix", "end"),
     (COMPLETIONS, "best_of", 2),
+    (RESPONSES, "input", None),
+    (RESPONSES, "input", 5),
+    (RESPONSES, "input.0", [{"type": "web_search_call", "id": "x"}]),
+    (RESPONSES, "input.0.message.role", [{"role": "tool", "content": "Hi"}]),
+    (RESPONSES, "input.0.message.content", [{"role": "user", "content": 5}]),
+    (
+        RESPONSES,
+        "input.0.message.content",
+        [{"role": "user", "content": [{"type": "input_image"}]}],
+    ),
+    (RESPONSES, "input.0.function_call.call_id", [{"type": "function_call", "name": "f"}]),
+    (
+        RESPONSES,
+        "input.0.function_call_output.output",
+        [{"type": "function_call_output", "call_id": "x"}],
+    ),
+    (
+        RESPONSES,
+        "input.0.reasoning.content.0.text",
+        [{"type": "reasoning", "content": [{"type": "reasoning_text", "text": 5}]}],
+    ),
+    (RESPONSES, "input.0.item_reference.id", [{"type": "item_reference"}]),
+    (RESPONSES, "instructions", 5),
+    (RESPONSES, "previous_response_id", "p" * 257),
+    (RESPONSES, "max_output_tokens", 0),
+    (RESPONSES, "tools", {}),
+    (RESPONSES, "tools.0", [{"type": "file_search", "vector_store_ids": []}]),
+    (RESPONSES, "tools.0", [{"name": "f"}]),
+    (RESPONSES, "tools.0.function.name", [{"type": "function", "name": "two words"}]),
+    (
+        RESPONSES,
+        "tools.0.namespace.tools.0",
+        [{"type": "namespace", "name": "x", "tools": [{"type": "mcp"}]}],
+    ),
+    (RESPONSES, "tool_choice", "any"),
+    (RESPONSES, "tool_choice", {"type": "web_search"}),
+    (RESPONSES, "tool_choice", {"type": "allowed_tools", "mode": "auto", "tools": ["f"]}),
+    (RESPONSES, "tool_choice", {"type": "allowed_tools", "mode": "none", "tools": []}),
+    (RESPONSES, "text.format.type", {"format": {"type": "yaml"}}),
+    (RESPONSES, "text.format", {"format": {"type": "json_schema", "name": "x"}}),
+    (RESPONSES, "text.format.schema", {"format": {"type": "json_schema", "schema": "{}"}}),
+    (RESPONSES, "reasoning.effort", {"effort": 3}),
+    (RESPONSES, "reasoning.summary", {"summary": "long"}),
+    (RESPONSES, "include", ["message.output_text.logprobs"]),
+    (RESPONSES, "include", "reasoning.encrypted_content"),
+    (RESPONSES, "metadata", {"k" * 65: "v"}),
+    (RESPONSES, "metadata", {"k": "v" * 513}),
+    (RESPONSES, "metadata", {"k": 5}),
+    (RESPONSES, "metadata", {str(i): "v" for i in range(17)}),
+    (RESPONSES, "truncation", "middle"),
+    (RESPONSES, "store", "perhaps"),
+    (RESPONSES, "n", 2),
+    (RESPONSES, "background", True),
+    (RESPONSES, "conversation", "conv_1"),
+    (RESPONSES, "context_management", [{"type": "compaction"}]),
+    (RESPONSES, "moderation", {"model": "x"}),
+    (RESPONSES, "prompt", {"id": "x"}),
+    (RESPONSES, "top_logprobs", 3),
 ]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from api.body import MAX_BODY, MAX_DRAINED, parse_object
 from api.openai import chat, completions
+from api.openai.responses import create
 from inference import (
     BadRequest,
     ContextTooLong,
@@ -25,11 +26,20 @@ from inference import (
     UnknownModel,
     WorkerLost,
 )
-from tests.bodies import BODIES, CHAT, COMPLETIONS, WRONG
+from tests.bodies import BODIES, CHAT, COMPLETIONS, RESPONSES, UNDERSTAND_RESPONSE, WRONG
 from tests.fake_pool import FakePool, post_head, serving
 
 JSON_TYPE = {"Content-Type": "application/json"}
-MODELS = {CHAT: chat.ChatBody, COMPLETIONS: completions.CompletionBody}
+MODELS = {
+    CHAT: chat.ChatBody,
+    COMPLETIONS: completions.CompletionBody,
+    RESPONSES: create.ResponsesBody,
+}
+UNDERSTAND = {
+    CHAT: chat.understand,
+    COMPLETIONS: completions.understand,
+    RESPONSES: UNDERSTAND_RESPONSE,
+}
 HUGE = 2**70
 
 
@@ -88,8 +98,7 @@ def error_of(response, status):
 
 
 def understand(path, body):
-    dialect = chat if path == CHAT else completions
-    return dialect.understand(parse_object(json.dumps(body).encode()), "fake")
+    return UNDERSTAND[path](parse_object(json.dumps(body).encode()), "fake")
 
 
 @pytest.mark.parametrize(("path", "name", "texts"), NUMERIC)

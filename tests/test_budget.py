@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from inference import Message, Pool, Sampling
-from inference.budget import Budget, Tags
+from inference import GenerationRequest, Message, Pool, Sampling
+from inference.budget import Block, Budget, Tags
 from inference.sequence import TextOut
 from tests.scheduling import cheap_rows, finish, machine, make_sequence, step
 from tests.test_recovery import answer, chat, kill_when
@@ -181,3 +181,41 @@ def test_the_last_words_do_not_wait_for_ever():
         seq.say(1, "é".encode()[:1])
         said += 1
     assert 4 < said < 12
+
+
+@pytest.mark.parametrize(
+    ("answer", "inside", "outside"),
+    [
+        ([], 0, 0),
+        ([BLANK, 5], 2, 0),
+        ([5, 6, CLOSE, 7, CLOSE], 3, 0),
+        ([OPEN, 5, CLOSE, 7], 3, 3),
+        ([BLANK, OPEN, 5, CLOSE, 7], 4, 4),
+        ([OPEN, 5], 2, 2),
+        ([7, OPEN, 5, CLOSE], 4, 0),
+        ([CLOSE, 7], 1, 0),
+    ],
+    ids=str,
+)
+def test_thoughts_are_counted_with_their_tags(answer, inside, outside):
+    assert Block(TAGS, True).length(answer) == inside
+    assert Block(TAGS, False).length(answer) == outside
+
+
+async def test_the_real_model_counts_its_thoughts(pool):
+    def counted(**kwargs):
+        return used(pool, chat(SUM, **kwargs))
+
+    block = GenerationRequest(id="test", prompt=f"<think>\n{THOUGHTS}\n</think>")
+    assert (await counted(thinking=True)).reasoning_tokens == await pool.count(block)
+    assert (await counted(thinking=False)).reasoning_tokens == 0
+    cut = await counted(thinking=True, max_tokens=5)
+    assert cut.reasoning_tokens == cut.completion_tokens == 5
+    begun = (Message("user", SUM), Message("assistant", "38 +"))
+    goes_on = replace(chat(SUM, thinking=True), messages=begun, continued=True)
+    assert (await used(pool, goes_on)).reasoning_tokens == 0
+
+
+async def used(pool: Pool, request):
+    *_, last = [event async for event in pool.generate(request)]
+    return last.usage

@@ -17,10 +17,11 @@ from api import keys, limits
 from api.anthropic import messages
 from api.app import create_app
 from api.body import parse_object
+from api.errors import UnknownItem, UnknownPrevious
 from api.guard import PUBLIC
 from api.ollama import generation
 from api.openai import chat, completions
-from benchmarks.body_mutants import CHAT, COMPLETIONS, Mutants
+from benchmarks.body_mutants import CHAT, COMPLETIONS, RESPONSES, Mutants
 from benchmarks.contract import Contract
 from benchmarks.exchange import Reply
 from inference import (
@@ -36,12 +37,13 @@ from inference import (
     UnknownModel,
     WorkerLost,
 )
-from tests.bodies import BODIES, MESSAGES, OLLAMA_CHAT, OLLAMA_GENERATE, WRONG
+from tests.bodies import BODIES, MESSAGES, OLLAMA_CHAT, OLLAMA_GENERATE, UNDERSTAND_RESPONSE, WRONG
 from tests.fake_pool import FakePool, end, hello, serving
 
 UNDERSTAND = {
     CHAT: chat.understand,
     COMPLETIONS: completions.understand,
+    RESPONSES: UNDERSTAND_RESPONSE,
     MESSAGES: messages.understand,
     OLLAMA_CHAT: generation.understand_chat,
     OLLAMA_GENERATE: generation.understand_generate,
@@ -142,8 +144,8 @@ def understood(path, body):
     """Empty, or why it is refused."""
     try:
         UNDERSTAND[path](body, "fake")
-    except UnknownModel:
-        return ""  # is said of no body but of what is served
+    except (UnknownModel, UnknownPrevious, UnknownItem):
+        return ""  # is said of no body but of what is there
     except BadRequest as error:
         return error.message
     return ""

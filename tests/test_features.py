@@ -54,6 +54,17 @@ ENDPOINTS = {
         lambda reply: reply["choices"][0]["text"],
         lambda reply: reply["usage"]["prompt_tokens"],
     ),
+    "responses": Endpoint(
+        "/v1/responses",
+        {"input": "Hello!", "max_tokens": 12, "temperature": 0},
+        lambda reply: "".join(
+            part["text"]
+            for item in reply["output"]
+            if item["type"] == "message"
+            for part in item["content"]
+        ),
+        lambda reply: reply["usage"]["input_tokens"],
+    ),
     "messages": Endpoint(
         "/v1/messages",
         {"model": "default", "messages": HI, "max_tokens": 12, "temperature": 0},
@@ -73,7 +84,7 @@ ENDPOINTS = {
         lambda reply: reply["prompt_eval_count"],
     ),
 }
-OPENAI, OLLAMA = ("chat", "completions"), ("/api/chat", "/api/generate")
+OPENAI, OLLAMA = ("chat", "completions", "responses"), ("/api/chat", "/api/generate")
 
 
 @dataclass(frozen=True)
@@ -148,6 +159,13 @@ def goes_some_day(answer: Answer) -> bool:
     return not running["expires_at"].startswith("2318")
 
 
+def goes_on(answer: Answer) -> bool:
+    """Whether the next answer knows what was said before."""
+    body = answer.at.body | {"previous_response_id": answer.reply["id"]}
+    reply = answer.client.post(answer.at.path, json=body).json()
+    return answer.at.prompt(reply) > 2 * answer.at.prompt(answer.reply)
+
+
 def options(**said: Json) -> dict[str, Json]:
     return {"options": OPTIONS | said}
 
@@ -163,6 +181,9 @@ CLAUDE_PICTURE = {
     "type": "image",
     "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"},
 }
+FLAT_TOOL = {"type": "function", **WEATHER}
+FLAT_CALL = {"tools": [FLAT_TOOL], "tool_choice": "required"}
+FLAT_FORM = {"type": "json_schema", "name": "place", "schema": PLACE}
 FORM = {"type": "json_schema", "json_schema": {"name": "place", "schema": PLACE}}
 DRAW = {"temperature": 1.5, "top_p": 0.9, "top_k": 40}
 
@@ -175,8 +196,12 @@ FEATURES: dict[str, dict[str, Try]] = {
     | each(("messages",), {"stream": True}, says('"output_tokens":12'))
     | each(OLLAMA, {"stream": True}, says('"eval_count":12')),
     "a system prompt": each(("chat", "/api/chat"), {"messages": SYSTEM}, more_prompt)
-    | each(("messages", "/api/generate"), {"system": "Be brief."}, more_prompt),
-    "several answers (`n`)": each(OPENAI, {"n": 2}, lambda a: len(a.reply["choices"]) == 2),
+    | each(("messages", "/api/generate"), {"system": "Be brief."}, more_prompt)
+    | each({"responses": {"instructions": "Be brief."}}, more_prompt),
+    "several answers (`n`)": each(
+        ("chat", "completions"), {"n": 2}, lambda a: len(a.reply["choices"]) == 2
+    )
+    | each({"responses": {"n": 2}}, says('"param":"n"')),
     "several prompts": each(
         {"completions": {"prompt": ["A", "B"]}}, lambda a: len(a.reply["choices"]) == 2
     ),
@@ -184,6 +209,7 @@ FEATURES: dict[str, dict[str, Try]] = {
         {"completions": {"prompt": [5, 6, 7]}}, lambda a: a.at.prompt(a.reply) == 3
     ),
     "a limit of tokens": each(OPENAI, {"max_tokens": 2}, says('"completion_tokens":2,'))
+    | each({"responses": {"max_output_tokens": 2}}, says('"output_tokens":2,'))
     | each(("messages",), {"max_tokens": 2}, says('"output_tokens":2[,}]'))
     | each(OLLAMA, options(num_predict=2), says('"eval_count":2,')),
     "stop strings": each(OPENAI, {"stop": [" "]}, lambda a: " " not in a.text)
@@ -199,14 +225,16 @@ FEATURES: dict[str, dict[str, Try]] = {
     | each(OLLAMA, options(num_predict=60, repeat_penalty=9), differs),
     "logit bias": each(OPENAI, {"logit_bias": {"70": 100}}, differs),
     "tools": each(("chat", "/api/chat"), {"tools": [TOOL]}, more_prompt)
-    | each({"messages": {"tools": [CLAUDE_TOOL]}}, more_prompt),
+    | each({"messages": {"tools": [CLAUDE_TOOL]}}, more_prompt)
+    | each({"responses": {"tools": [FLAT_TOOL]}}, more_prompt),
     "forced calls": each(
         {
             "chat": LONG | {"tools": [TOOL], "tool_choice": "required"},
             "messages": LONG | {"tools": [CLAUDE_TOOL], "tool_choice": {"type": "any"}},
         },
         calls_weather,
-    ),
+    )
+    | each({"responses": LONG | FLAT_CALL}, says('"call_id":')),
     "one call at most": each(
         {
             "chat": LONG
@@ -218,8 +246,13 @@ FEATURES: dict[str, dict[str, Try]] = {
             },
         },
         lambda a: len(re.findall('"name":"weather"', a.response.text)) == 1,
+    )
+    | each(
+        {"responses": LONG | FLAT_CALL | {"parallel_tool_calls": False}},
+        lambda a: len(re.findall('"call_id":', a.response.text)) == 1,
     ),
     "a JSON schema": each(OPENAI, LONG | {"response_format": FORM}, is_place)
+    | each({"responses": LONG | {"text": {"format": FLAT_FORM}}}, is_place)
     | each(
         {
             "messages": LONG
@@ -236,11 +269,13 @@ FEATURES: dict[str, dict[str, Try]] = {
         OPENAI, {"structured_outputs": {"regex": "[x]{3}"}}, lambda a: a.text == "xxx"
     ),
     "thinking switched": each({"chat": LONG | {"think": True}}, says('"reasoning_content":"'))
+    | each({"responses": LONG | {"reasoning": {"effort": "high"}}}, says('"reasoning_text"'))
     | each({"messages": LONG | {"thinking": {"type": "enabled"}}}, says('"type":"thinking"'))
     | each(OLLAMA, LONG_OPTIONS | {"think": True}, says('"thinking":"')),
     "a budget for thinking": each(
         {
             "chat": {"think": True, "thinking_budget": 3, "max_tokens": 40},
+            "responses": {"think": True, "thinking_budget": 3, "max_tokens": 40},
             "messages": {
                 "thinking": {"type": "enabled", "budget_tokens": 3},
                 "max_tokens": 40,
@@ -258,6 +293,7 @@ FEATURES: dict[str, dict[str, Try]] = {
     "images": each(
         {
             "chat": {"messages": [{"role": "user", "content": [PICTURE]}]},
+            "responses": {"input": [{"role": "user", "content": [{"type": "input_image"}]}]},
             "messages": {"messages": [{"role": "user", "content": [CLAUDE_PICTURE]}]},
             "/api/chat": {"messages": [{**HI[0], "images": ["AAAA"]}]},
             "/api/generate": {"images": ["AAAA"]},
@@ -268,16 +304,18 @@ FEATURES: dict[str, dict[str, Try]] = {
     "priority (`service_tier`)": each(OPENAI, {"service_tier": "priority"}, taken)
     | each({"messages": {"service_tier": "auto"}}, taken),
     "prefixes of one's own (`cache_salt`)": each(
-        OPENAI, {"cache_salt": "mine"}, says('"cached_tokens":0')
-    ),
+        ("chat", "completions"), {"cache_salt": "mine"}, says('"cached_tokens":0')
+    )
+    | each({"responses": {"cache_salt": "another"}}, says('"cached_tokens":0')),
     "resumable streams": each(
         OPENAI,
         {"stream": True, "resumable": True},
         lambda a: bool(a.response.headers["x-stream-id"]),
     ),
     "how long the model stays (`keep_alive`)": each(
-        (*OPENAI, *OLLAMA), {"keep_alive": "10m"}, goes_some_day
+        (*OPENAI, "responses", *OLLAMA), {"keep_alive": "10m"}, goes_some_day
     ),
+    "a conversation that is remembered": each({"responses": {"store": True}}, goes_on),
     "`suffix`": each(
         {"completions": {"suffix": "x"}, "/api/generate": {"suffix": "x"}}, says("suffix")
     ),

@@ -16,16 +16,21 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from api.openai import chat, completions
 from benchmarks import barrage
 from benchmarks.barrage import Plan, Tally
-from benchmarks.body_mutants import BODIES, CHAT, COMPLETIONS, Mutants
+from benchmarks.body_mutants import BODIES, CHAT, COMPLETIONS, RESPONSES, Mutants
 from benchmarks.contract import Contract, fault
 from benchmarks.exchange import Reply, Shot, exchange, post
 from benchmarks.fuzz import Verdict, attack, restarts, serving
 from benchmarks.generated import modest
 from benchmarks.raw_mutants import raw_mutants
+from tests.bodies import UNDERSTAND_RESPONSE
 from tests.fake_pool import FakePool, hello
 from tests.fake_pool import serving as serving_a_fake
 
-ROOMS = {CHAT: chat, COMPLETIONS: completions}
+UNDERSTAND = {
+    CHAT: chat.understand,
+    COMPLETIONS: completions.understand,
+    RESPONSES: UNDERSTAND_RESPONSE,
+}
 PATIENCE = 60  # seconds
 
 
@@ -53,7 +58,7 @@ def test_the_server_minds_nothing_that_is_sent_to_it(url):
 
 
 @pytest.mark.parametrize("mode", GenerationMode)
-@pytest.mark.parametrize("path", ROOMS)
+@pytest.mark.parametrize("path", UNDERSTAND)
 def test_schemathesis_finds_nothing(url, path, mode):
     rng = random.Random(1)
     # A body may fit the schema and not the model: its name, its vocabulary, its context.
@@ -78,7 +83,7 @@ def test_schemathesis_finds_nothing(url, path, mode):
 
 def test_the_bodies_that_are_changed_are_right_ones():
     for path, body in BODIES:
-        assert ROOMS[path].understand(body, "m").requests
+        assert UNDERSTAND[path](body, "m").requests
 
 
 def test_the_same_seed_sends_the_same(contract):

@@ -10,7 +10,7 @@ import pytest
 
 from api.body import MAX_DEPTH, parse_object
 from api.openai import chat, completions
-from benchmarks.body_mutants import CHAT, COMPLETIONS
+from api.openai.responses import create
 from inference import (
     BadRequest,
     ContextTooLong,
@@ -20,10 +20,20 @@ from inference import (
     Sampling,
     Started,
 )
+from tests.bodies import CHAT, COMPLETIONS, RESPONSES, UNDERSTAND_RESPONSE
 
 MESSAGE = {"role": "user", "content": "Hi"}
-BODIES = {CHAT: {"messages": [MESSAGE]}, COMPLETIONS: {"prompt": "Hi"}}
-ROOMS = {CHAT: chat, COMPLETIONS: completions}
+BODIES = {CHAT: {"messages": [MESSAGE]}, COMPLETIONS: {"prompt": "Hi"}, RESPONSES: {"input": "Hi"}}
+UNDERSTAND = {
+    CHAT: chat.understand,
+    COMPLETIONS: completions.understand,
+    RESPONSES: UNDERSTAND_RESPONSE,
+}
+MODELS = {
+    CHAT: chat.ChatBody,
+    COMPLETIONS: completions.CompletionBody,
+    RESPONSES: create.ResponsesBody,
+}
 INT32, INT64 = 2**31 - 1, 2**63 - 1
 
 
@@ -35,6 +45,12 @@ def called(name):
     call = {"function": {"name": name, "arguments": "{}"}}
     return [{"role": "assistant", "tool_calls": [call]}]
 
+
+def called_by(id):
+    return {"type": "function_call", "call_id": id, "name": "f", "arguments": "{}"}
+
+
+FUNCTION = {"type": "function", "name": "f"}
 
 # Field, its limit, and a value of that size.
 SIZES = [
@@ -48,6 +64,14 @@ SIZES = [
     (CHAT, "stop", 16, lambda size: ["s"] * size),
     (CHAT, "stop", 256, lambda size: "s" * size),
     (CHAT, "logit_bias", 300, lambda size: {str(n): 1 for n in range(size)}),
+    (RESPONSES, "input", 10_000, lambda size: [MESSAGE] * size),
+    (RESPONSES, "input", 256, lambda size: [called_by("c" * size)]),
+    (RESPONSES, "tools", 128, lambda size: [FUNCTION] * size),
+    (RESPONSES, "tools", 128, lambda size: [FUNCTION | {"name": "f" * size}]),
+    (RESPONSES, "metadata", 16, lambda size: {f"k{n}": "v" for n in range(size)}),
+    (RESPONSES, "metadata", 64, lambda size: {"é" * size: "v"}),
+    (RESPONSES, "metadata", 512, lambda size: {"k": "é" * size}),
+    (RESPONSES, "include", 16, lambda size: ["x"] * size),
     (COMPLETIONS, "prompt", 32, lambda size: ["p"] * size),
     (COMPLETIONS, "prompt", INT32, lambda size: [size]),
     (CHAT, "tools", MAX_DEPTH - 5, lambda size: [tool(parameters={"x": nested(size)})]),
@@ -71,6 +95,11 @@ NUMBERS = [
     ("timeout", 5e-324, 86_400, 0, 86_400.00000000001),
     ("keep_alive", -INT32, INT32, -INT32 - 1, INT32 + 1),
 ]
+LIMIT = (1, INT32, 0, INT32 + 1)
+ANSWERED = [(CHAT, ("max_completion_tokens", *LIMIT)), (RESPONSES, ("max_output_tokens", *LIMIT))]
+ANSWERED += [  # a response is one
+    pair for pair in product(BODIES, NUMBERS) if (pair[0], pair[1][0]) != (RESPONSES, "n")
+]
 THOUGHTS = (
     "thinking_budget",
     "thinking_token_budget",
@@ -85,7 +114,7 @@ def nested(depth):
 
 def understand(path, field, value):
     text = json.dumps(BODIES[path] | {field: value})
-    return ROOMS[path].understand(parse_object(text.encode()), "fake")
+    return UNDERSTAND[path](parse_object(text.encode()), "fake")
 
 
 @pytest.mark.parametrize(
@@ -98,8 +127,9 @@ def test_what_is_one_larger_than_the_limit_is_refused(path, field, limit, of_siz
     assert refusal.value.field.partition(".")[0] == field
 
 
-@pytest.mark.parametrize("path", ROOMS)
-@pytest.mark.parametrize("bounds", NUMBERS, ids=[f"{name} {low}" for name, low, *_ in NUMBERS])
+@pytest.mark.parametrize(
+    ("path", "bounds"), ANSWERED, ids=[f"{path} {name} {low}" for path, (name, low, *_) in ANSWERED]
+)
 def test_the_next_number_outside_the_bounds_is_refused(path, bounds):
     field, least, most, below, above = bounds
     for value in (least, most):
@@ -121,12 +151,11 @@ def test_how_long_it_thinks_has_bounds(field):
 
 
 def test_every_number_of_a_body_is_in_the_table():
-    known = {field for field, *_ in NUMBERS} | {"max_completion_tokens", *THOUGHTS}
-    for path, room in ROOMS.items():
-        body = {CHAT: chat.ChatBody, COMPLETIONS: completions.CompletionBody}[path]
+    known = {bounds[0] for _, bounds in ANSWERED} | {*THOUGHTS}
+    for path, body in MODELS.items():
         for field, about in body.model_json_schema()["properties"].items():
             kinds = {kind.get("type") for kind in about.get("anyOf", [about])}
-            assert not kinds & {"integer", "number"} or field in known, f"{room}: {field}"
+            assert not kinds & {"integer", "number"} or field in known, f"{path}: {field}"
 
 
 async def events(pool: Pool, **fields):

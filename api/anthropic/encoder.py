@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import msgspec
 
-from api.anthropic.errors import framed
+from api.dialect import named_event
 from api.folding import JsonObject, arguments_of, with_whole_calls
 from inference import (
     ArgumentsDelta,
@@ -239,7 +239,7 @@ class Encoder:
 
 
 def _framed(event: Event) -> bytes:
-    return framed(str(event.__struct_config__.tag), event)
+    return named_event(str(event.__struct_config__.tag), event)
 
 
 def _id(call: ToolCall) -> str:

@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 from typing import Final, Literal, TypedDict
 
-import msgspec
-
-from api.dialect import Dialect, Problem
+from api.dialect import Dialect, Problem, named_event
 
 _TYPES: Final[Mapping[int, str]] = {
     401: "authentication_error",
@@ -31,11 +29,6 @@ class AnthropicError(TypedDict):
     request_id: None
 
 
-def framed(name: str, data: object) -> bytes:
-    """An event of a stream."""
-    return b"event: %b\ndata: %b\n\n" % (name.encode(), msgspec.json.encode(data))
-
-
 def _error(problem: Problem) -> AnthropicError:
     other = "api_error" if problem.status >= 500 else "invalid_request_error"
     kind = _TYPES.get(problem.status, other)
@@ -44,7 +37,9 @@ def _error(problem: Problem) -> AnthropicError:
 
 
 def _broken(problem: Problem) -> list[bytes]:
-    return [framed("error", _error(problem))]
+    return [named_event("error", _error(problem))]
 
 
-ANTHROPIC: Final = Dialect(AnthropicError, _error, _broken, ping=framed("ping", {"type": "ping"}))
+ANTHROPIC: Final = Dialect(
+    AnthropicError, _error, _broken, ping=named_event("ping", {"type": "ping"})
+)

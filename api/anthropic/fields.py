@@ -6,34 +6,16 @@ alone. Signatures and cache marks mean nothing to this server.
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import (
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    GetJsonSchemaHandler,
-    WithJsonSchema,
-    model_validator,
-)
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from api.body import INT32, MAX_BODY, Text, WireModel, Word, json_text
-from api.fields import STRING, Content, ToolName, joined, text_of
+from api.fields import Content, OrText, ToolName, joined, text_of
 from inference import Constraint, Message, Tool, ToolCall
 
 # Claude Code puts one before everything else, with another value in each request.
 _CHANGES_EVERY_TIME: Final = "x-anthropic-billing-header"
 _UNDERSTOOD: Final = ("text", "thinking", "redacted_thinking", "tool_use", "tool_result")
 _ROLES: Final = {"ctx": "user", "msg": "user"}
-
-
-class _OrText:
-    """Says in a JSON schema that blocks may be a text instead."""
-
-    def __get_pydantic_json_schema__(
-        self, core: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        return {"anyOf": [STRING, handler(core)]}
 
 
 def _system(content: Any) -> Any:
@@ -108,7 +90,7 @@ class Turn(WireModel):
         BeforeValidator(_role),
         WithJsonSchema({"enum": ["user", "assistant", "system", *_ROLES]}),
     ]
-    content: Annotated[list[Block], Field(max_length=MAX_BODY), BeforeValidator(_blocks), _OrText()]
+    content: Annotated[list[Block], Field(max_length=MAX_BODY), BeforeValidator(_blocks), OrText()]
 
 
 class ClientTool(WireModel):

@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any, Final, Literal, Self
 
 from fastapi import APIRouter, Request, Response
-from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from api.body import Text, WireModel, Word
-from api.fields import Content, ToolName
+from api.fields import Content
 from api.openai.common import (
     GenerationBody,
     Limit,
@@ -24,6 +24,7 @@ from api.openai.common import (
 from api.openai.constraints import Calling, ToolChoice
 from api.openai.encoder import Choice, ChunkChoice, Encoder
 from api.openai.fields import Arguments, Role
+from api.openai.functions import FunctionBody, ToolBody
 from api.openai.replies import Head, Reply
 from api.openai.thinking import ThinkingBody
 from api.streaming import Call, answer
@@ -80,37 +81,6 @@ class MessageBody(WireModel):
     name: Word | None = None
 
 
-class FunctionBody(WireModel):
-    """`_written` is the object that it was read from: prompts show it in its own order."""
-
-    _written: dict[str, Any] = PrivateAttr(default_factory=dict)
-    name: ToolName
-    description: Text | None = None
-    parameters: dict[str, Any] | None = None
-    strict: bool | None = None
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _keep(cls, written: Any, read: ModelWrapValidatorHandler[Self]) -> Self:
-        body = read(written)
-        body._written = written
-        return body
-
-    def tool(self) -> Tool:
-        return Tool(
-            self.name,
-            self.description or "",
-            self.parameters or {},
-            strict=bool(self.strict),
-            written=self._written,
-        )
-
-
-class ToolBody(WireModel):
-    type: Literal["function"] = "function"
-    function: FunctionBody
-
-
 class ChatBody(GenerationBody, ThinkingBody):
     messages: list[MessageBody] = Field(min_length=1, max_length=2048)
     max_completion_tokens: Limit | None = None
@@ -150,7 +120,7 @@ class ChatBody(GenerationBody, ThinkingBody):
 def understand(raw: dict[str, Any], served: str) -> Call:
     """Raises `BadRequest` naming the field that is wrong."""
     body = read(ChatBody, raw, REFUSED)
-    head = Head.new("chatcmpl", served)
+    head = Head.new("chatcmpl-", served)
     usage = bool(body.stream_options.include_usage)
     encoder = Encoder(head, body.n, usage, functions=bool(body.functions and not body.tools))
     return Call((to_request(body, head.id),), encoder, body.stream, body.resumable)
@@ -158,7 +128,6 @@ def understand(raw: dict[str, Any], served: str) -> Call:
 
 def to_request(body: ChatBody, id: str) -> GenerationRequest:
     limit = body.max_completion_tokens or body.max_tokens
-    kwargs = {k: v for k, v in body.chat_template_kwargs.items() if k != "enable_thinking"}
     return GenerationRequest(
         id=id,
         messages=tuple(_message(message) for message in body.messages),
@@ -166,7 +135,7 @@ def to_request(body: ChatBody, id: str) -> GenerationRequest:
         continued=body.continue_final_message,
         thinking=body.wants_thoughts(),
         thinking_budget=body.most_thoughts(),
-        template_kwargs=kwargs,
+        template_kwargs=body.plain_kwargs(),
         max_tokens=unlimited(limit),
         **body.shared(),
     )

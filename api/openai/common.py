@@ -43,6 +43,8 @@ _BOOLEANS: Final = (
     "speculation",
     "resumable",
     "parallel_tool_calls",
+    "store",
+    "background",
 )
 _PRIORITY: Final[Mapping[str, int]] = {"priority": 1, "flex": -1}  # of OpenAI's service tiers
 SPELLED: Final[Mapping[str, bool]] = {"true": True, "false": False}

@@ -88,7 +88,7 @@ class CompletionBody(GenerationBody):
 def understand(raw: dict[str, Any], served: str) -> Call:
     """Raises `BadRequest` naming the field that is wrong."""
     body = read(CompletionBody, raw, REFUSED)
-    head = Head.new("cmpl", served)
+    head = Head.new("cmpl-", served)
     include_usage = bool(body.stream_options.include_usage)
     encoder = Encoder(head, body.n, include_usage)
     return Call(to_requests(body, head.id), encoder, body.stream, body.resumable)

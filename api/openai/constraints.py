@@ -124,7 +124,8 @@ class Calling:
         return self.mode == "required"
 
 
-def _tool_choice(choice: Any) -> Any:
+def calling_of(choice: Any) -> Calling:
+    """Raises ValueError."""
     match choice:
         case str() if choice in _ANY:
             return Calling(choice)
@@ -143,7 +144,7 @@ _NAMED: Final = {
 }
 ToolChoice = Annotated[
     Calling,
-    BeforeValidator(_tool_choice),
+    BeforeValidator(calling_of),
     WithJsonSchema(
         {
             "anyOf": [

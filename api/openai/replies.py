@@ -27,7 +27,7 @@ class Head:
 
     @classmethod
     def new(cls, prefix: str, model: str) -> "Head":
-        return cls(f"{prefix}-{uuid4().hex}", model, int(time()))
+        return cls(f"{prefix}{uuid4().hex}", model, int(time()))
 
 
 class PromptDetails(msgspec.Struct):

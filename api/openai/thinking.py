@@ -89,6 +89,11 @@ class ThinkingBody(WireModel):
         )
         return None if budget == -1 else budget
 
+    def plain_kwargs(self) -> dict[str, Any]:
+        """What the template is given of those that clients write, beside the switch."""
+        kwargs = self.chat_template_kwargs
+        return {key: value for key, value in kwargs.items() if key != "enable_thinking"}
+
     def _effort(self) -> str | None:
         think = self.think if isinstance(self.think, str) else None
         said = _first((think, self.reasoning.effort, self.reasoning_effort))
