@@ -10,9 +10,10 @@ from api import document, errors, health, metrics, streams
 from api.anthropic import messages
 from api.guard import Guard, expel_revoked
 from api.keys import KeyFile
+from api.ollama import embeddings as ollama_embeddings
 from api.ollama import generation, pull
 from api.ollama import models as ollama_models
-from api.openai import chat, completions, tokens
+from api.openai import chat, completions, embeddings, tokens
 from api.openai import models as openai_models
 from api.openai.responses import create, stored
 from api.openai.responses.store import Store
@@ -39,15 +40,16 @@ def create_app(models: Models, reach: Reach | None = None, keys: KeyFile | None 
             app.state.archive.close()
             await models.close()
 
-    app = FastAPI(lifespan=lifespan, openapi_url=None)
+    app = FastAPI(lifespan=lifespan, openapi_url=None, redirect_slashes=False)
     app.state.models = models
     app.state.metrics = metrics.Metrics(models)
     app.state.archive = Archive()
     app.state.responses = Store()
     errors.install(app)
     app.add_middleware(Guard, reach=reach or Reach(), keys=keys)
-    openai = (openai_models, chat, completions, create, stored, tokens)
-    rooms = (health, metrics, *openai, messages, generation, ollama_models, pull, streams)
+    openai = (openai_models, chat, completions, create, stored, embeddings, tokens)
+    ollama = (generation, ollama_embeddings, ollama_models, pull)
+    rooms = (health, metrics, *openai, messages, *ollama, streams)
     for room in rooms:
         app.include_router(room.router)
     document.install(app, [operation for room in rooms for operation in room.OPERATIONS])

@@ -8,7 +8,8 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Final, TypeVar
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Final, TypeVar, Union, get_args, get_origin
 
 from fastapi import Request
 from pydantic import (
@@ -16,9 +17,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     ValidationError,
     WithJsonSchema,
+    model_validator,
 )
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 from starlette.requests import ClientDisconnect
 
 from api.errors import BodyTooLarge, ClientGone
@@ -28,6 +33,10 @@ MAX_BODY: Final = 4 << 20
 # A client that still writes when the connection closes may never see the refusal.
 MAX_DRAINED: Final = 32 << 20
 MAX_DEPTH: Final = 64
+SPELLED: Final = {"enum": ["true", "false", 1, 0]}
+_FLAGS: Final = {"true": True, "false": False}
+_NULL: Final = {"type": "null"}
+_NUMBER: Final = re.compile(r"-?[0-9]{1,19}(\.[0-9]{1,19})?")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -40,13 +49,81 @@ def _schema_text(schema: Any) -> Any:
     return json_text(schema) if isinstance(schema, dict) else schema
 
 
+def flag(said: Any) -> Any:
+    """A boolean that is spelled out, or 1 or 0, as one; anything else as it is."""
+    if isinstance(said, str):
+        return _FLAGS.get(said.lower(), said)
+    return bool(said) if type(said) is int and said in (0, 1) else said
+
+
+def number(said: Any) -> Any:
+    """A number that is spelled out as one; anything else as it is."""
+    if not (isinstance(said, str) and _NUMBER.fullmatch(said)):
+        return said
+    return float(said) if "." in said else int(said)
+
+
 class WireModel(BaseModel):
     """A strict model of a request: exact types, finite numbers, unknown fields ignored.
 
-    Every field of one says how large it may be; tests see to it.
+    Null says nothing, and booleans and numbers may be spelled out; of numbers the schema does not
+    tell. Every field of a model says how large it may be; tests see to it.
     """
 
     model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False, frozen=True)
+    _plain: ClassVar[Mapping[str, Callable[[Any], Any]]] = {}
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        fields = {field.alias or name: field for name, field in cls.model_fields.items()}
+        kinds = {name: _kinds(field.annotation) for name, field in fields.items()}
+        cls._plain = {
+            name: flag if bool in kind else number
+            for name, kind in kinds.items()
+            if kind & {bool, int, float} and str not in kind
+        }
+
+    @model_validator(mode="before")
+    @classmethod
+    def _said(cls, body: Any) -> Any:
+        if not isinstance(body, dict):
+            return body
+        said = {field: value for field, value in body.items() if value is not None}
+        for field in cls._plain.keys() & said.keys():
+            said[field] = cls._plain[field](said[field])
+        return said
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler(core)
+        inner = handler.resolve_ref_schema(schema)
+        for field, about in inner.get("properties", {}).items():
+            spelled = [SPELLED] if cls._plain.get(field) is flag else []
+            null = [] if field in inner.get("required", ()) else [_NULL]
+            inner["properties"][field] = _or(about, spelled + null)
+        return schema
+
+
+def _kinds(annotation: Any) -> set[type]:
+    """The plain types of which the value of a field may be."""
+    match get_origin(annotation):
+        case None:
+            return {annotation} if isinstance(annotation, type) else set()
+        case origin if origin is Annotated:
+            return _kinds(get_args(annotation)[0])
+        case origin if origin in (Union, UnionType):
+            return set().union(*map(_kinds, get_args(annotation)))
+    return set()
+
+
+def _or(schema: dict[str, Any], more: list[dict[str, Any]]) -> dict[str, Any]:
+    """`schema`, or what one of `more` allows."""
+    known = schema.get("anyOf", [schema])
+    new = [one for one in more if one not in known]
+    around = schema if "anyOf" in schema else {}
+    return around | {"anyOf": [*known, *new]} if new else schema
 
 
 Model = TypeVar("Model", bound=WireModel)
@@ -93,7 +170,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
     return value
 
 
-def validate(model: type[Model], body: dict[str, Any]) -> Model:
+def validate(model: type[Model], body: Mapping[str, Any]) -> Model:
     """`body` as a `model`; raises `BadRequest` naming the first field that is wrong."""
     try:
         return model.model_validate(body)
@@ -107,15 +184,14 @@ def validate(model: type[Model], body: dict[str, Any]) -> Model:
 def read(
     model: type[Model], raw: Mapping[str, Any], refused: Mapping[str, tuple[Any, ...]]
 ) -> Model:
-    """`raw` as a `model`, where null says nothing. Raises `BadRequest` naming the field that is
-    wrong, or asks for what this server would silently not do: `refused` has the values that ask
-    for nothing.
+    """`raw` as a `model`. Raises `BadRequest` naming the field that is wrong, or asks for what this
+    server would silently not do: `refused` has the values that ask for nothing, as null does.
     """
-    said = {field: value for field, value in raw.items() if value is not None}
     for field, neutral in refused.items():
-        if field in said and not any(_same(said[field], value) for value in neutral):
+        said = flag(raw.get(field))
+        if said is not None and not any(_same(said, value) for value in neutral):
             raise BadRequest(f"{field} with this value is not supported yet; leave it out.", field)
-    return validate(model, said)
+    return validate(model, raw)
 
 
 def _same(one: Any, other: Any) -> bool:

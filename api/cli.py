@@ -164,7 +164,7 @@ def serve(  # noqa: PLR0913 - typer wants one parameter per option
         _print_plan(deployment)
         queue = config.server.queue if queue is None else queue
         models = Models(Pool(deployment, queue=queue), config, plan, tuned=tuned, queue=queue)
-        greeting = _greeting(_address(host, listener), keyed=keys.required())
+        greeting = _greeting(_address(host, listener), deployment, keyed=keys.required())
         server = server_for(create_app(models, reach, keys), config.server.drain_seconds)
         asyncio.run(_serve(models, server, listener, greeting))
 
@@ -306,11 +306,13 @@ async def _serve(models: Models, server: Server, listener: socket.socket, greeti
         await serving
 
 
-def _greeting(address: str, *, keyed: bool) -> str:
-    body = '{"messages": [{"role": "user", "content": "Hello!"}]}'
+def _greeting(address: str, deployment: Deployment, *, keyed: bool) -> str:
+    path, body = "chat/completions", '{"messages": [{"role": "user", "content": "Hello!"}]}'
+    if deployment.header.pooling:
+        path, body = "embeddings", '{"input": "Hello!"}'
     json_type = "Content-Type: application/json"
     headers = ["-H", json_type, *(["-H", "Authorization: Bearer YOUR_KEY"] if keyed else [])]
-    curl = shlex.join(["curl", f"{address}/v1/chat/completions", *headers, "-d", body])
+    curl = shlex.join(["curl", f"{address}/v1/{path}", *headers, "-d", body])
     return f"Ready at {address} (OpenAI-compatible API under /v1). Try:\n\n  {curl}\n"
 
 

@@ -110,14 +110,12 @@ def document(operations: Sequence[Operation]) -> Schema:
 
 
 def body_schema(model: type[BaseModel], refused: Mapping[str, tuple[Any, ...]]) -> Schema:
-    """The JSON schema of a body in which null says nothing, and the `refused` fields may only have
-    the values that are given."""
+    """The JSON schema of a body in which the `refused` fields may only have the values that are
+    given, or be null."""
     found = model.model_json_schema(ref_template=COMPONENTS + "{model}", schema_generator=_Untitled)
     fields = found["properties"]
     for field, neutral in refused.items():
-        fields[field] = {"enum": list(neutral)}
-    for field in fields.keys() - found.get("required", ()):
-        fields[field] = {"anyOf": [fields[field], {"type": "null"}]}
+        fields[field] = {"enum": [*neutral, None]}
     return found
 
 

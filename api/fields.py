@@ -3,6 +3,7 @@
 The shape around them, and what only one vendor has, is said in that vendor's package.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Final
 
@@ -15,6 +16,14 @@ from inference import Sampling
 
 STRING: Final = {"type": "string", "maxLength": MAX_BODY}
 TOOL_NAME: Final = "^[a-zA-Z0-9_.-]{1,128}$"
+# Words for how much to think, and the tokens that each allows; None is without a bound.
+EFFORTS: Final[Mapping[str, int | None]] = {
+    "low": 1024,
+    "medium": 8192,
+    "high": None,
+    "xhigh": None,
+    "max": None,
+}
 _TEXT_PARTS: Final = ("text", "input_text", "output_text")
 _PART: Final = {
     "type": "object",
@@ -45,7 +54,7 @@ def text_of(part: Any) -> str:
 def joined(content: Any) -> Any:
     """Content as one text; parts of it are lines."""
     if not isinstance(content, list):
-        return "" if content is None else content
+        return content
     return "\n".join(map(text_of, content))
 
 
@@ -64,7 +73,6 @@ Content = Annotated[
         {
             "anyOf": [
                 STRING,
-                {"type": "null"},
                 {"type": "array", "items": {"anyOf": [STRING, _PART]}, "maxItems": MAX_BODY},
             ]
         }

@@ -25,6 +25,7 @@ from api.errors import (
 from api.keys import Key, KeyFile
 from api.limits import Limits
 from api.origins import Reach
+from api.paths import meant
 from inference import InferenceError, Models
 
 PUBLIC: Final = frozenset({"/", "/health", "/ready"})
@@ -46,7 +47,15 @@ _LOOK_EVERY: Final = 0.25  # seconds
 _log = logging.getLogger(__name__)
 _JSON: Final = re.compile(rb"application/([a-z0-9.!#$&^_-]+\+)?json[ \t]*(;[^,]*)?")
 _READ: Final = frozenset(
-    {b"host", b"origin", b"sec-fetch-site", b"authorization", b"x-api-key", b"content-type"}
+    {
+        b"host",
+        b"origin",
+        b"sec-fetch-site",
+        b"authorization",
+        b"x-api-key",
+        b"content-type",
+        b"content-encoding",
+    }
 )
 
 Headers = Mapping[bytes, bytes]
@@ -78,6 +87,7 @@ class Guard:
         try:
             if not scope["path"].startswith("/"):
                 raise WrongHost("Ask for a path, not for a whole URL.")
+            scope["path"] = meant(scope["path"])
             headers = scope["onebox.headers"] = _read(scope)
             self._reach.check(headers)
         except InferenceError as error:
@@ -169,6 +179,8 @@ def _check_type(scope: Scope, headers: Headers) -> None:
     """
     if scope.get("method") != "POST":
         return
+    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise NotJson("Compressed bodies are not understood: send it without Content-Encoding.")
     from_a_page = b"origin" in headers or b"sec-fetch-site" in headers
     if scope["path"].startswith("/api/") and not from_a_page:
         return

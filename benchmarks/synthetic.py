@@ -10,14 +10,21 @@ module knows nothing of llama.cpp; the format is the `gguf` package's business.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, product
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFWriter, LlamaFileType, TokenType
+from gguf import (
+    GGML_QUANT_SIZES,
+    GGMLQuantizationType,
+    GGUFWriter,
+    LlamaFileType,
+    PoolingType,
+    TokenType,
+)
 from numpy.typing import NDArray
 
 SPREAD = 0.02  # standard deviation of every weight: keeps logits finite at any depth
@@ -67,6 +74,7 @@ class Shape:
     kv_heads: int = 8
     head_size: int = 128
     vocabulary: int = 151_936
+    embedding: bool = False  # whether it is one for embeddings, pooled as Qwen3-Embedding is
 
 
 @dataclass(frozen=True)
@@ -259,6 +267,9 @@ def begin(path: Path, shape: Shape) -> GGUFWriter:
     writer.add_rope_freq_base(1e6)
     writer.add_layer_norm_rms_eps(1e-6)
     add_vocabulary(writer, shape.vocabulary)
+    if shape.embedding:
+        writer.add_pooling_type(PoolingType.LAST)
+        writer.add_add_eos_token(True)
     for tensor in tensors(shape):
         writer.add_tensor_info(
             tensor.name, tensor.shape, np.dtype(np.float32), tensor.bytes, raw_dtype=tensor.type
@@ -284,11 +295,12 @@ def main(
     preset: Annotated[str, typer.Argument(help="One of: " + ", ".join(PRESETS))],
     path: Annotated[Path, typer.Argument(help="The GGUF file to write")],
     seed: int = 0,
+    embedding: Annotated[bool, typer.Option("--embedding", help="An embedding model.")] = False,
 ) -> None:
     """Write a model of random weights; the same seed gives the same file."""
     if preset not in PRESETS:
         raise typer.BadParameter(f"{preset} is not one of {', '.join(PRESETS)}.")
-    write(path, PRESETS[preset], seed)
+    write(path, replace(PRESETS[preset], embedding=embedding), seed)
     typer.echo(f"{path}: {path.stat().st_size / 1e6:,.0f} MB, random weights")
 
 

@@ -35,6 +35,7 @@ class Choice:
                 tools=bool(request.tools),
                 guided=accepted.guided,
                 begun=request.messages[-1].content if request.continued else "",
+                either=any(asked.kind != "calls" for asked in request.constraints),
             )
             if request.messages
             else None

@@ -64,6 +64,8 @@ def prepare(
             f"speculation is off for {model.name}: a draft model has no use.", "draft"
         )
     wishes = _over(wishes, model)
+    if header.pooling and wishes.draft:
+        raise ConfigError(f"{model.name} is an embedding model: it drafts nothing.", "draft")
     drafting = wishes.draft and model.speculation
     draft = inspect(resolve(config.find(wishes.draft).source)) if drafting else None
     planned = plan(header, memory, wishes, draft)
@@ -71,13 +73,14 @@ def prepare(
     engine = _engine(model, path, header, planned, threads or _cores())
     engine = structs.replace(
         engine,
-        unified=wishes.kv_layout == "unified",
+        unified=wishes.kv_layout == "unified" or bool(header.pooling),
         draft=str(draft.path.absolute()) if draft else "",
         draft_stamp=draft.stamp if draft else None,
     )
     subject = identify(engine, planned.gpu.name if planned.gpu else "", threads, wishes.kv_layout)
     deployment = Deployment(model, planned, engine, header, draft, memory, subject)
-    return _tuned(deployment, name or model.name) if tuned else deployment
+    measured = tuned and not header.pooling
+    return _tuned(deployment, name or model.name) if measured else deployment
 
 
 def fits(deployment: Deployment, engine: EngineConfig) -> bool:
@@ -161,8 +164,10 @@ def _engine(
         kv_type=planned.kv_type,
         batch=min(planned.n_ubatch, planned.context),
         itl_target_ms=model.itl_target_ms,
-        drafts=DRAFTS if model.speculation else 0,
-        host_cells=_host_cells(model, header, planned),
+        drafts=DRAFTS if model.speculation and not header.pooling else 0,
+        host_cells=0 if header.pooling else _host_cells(model, header, planned),
+        pooling=header.pooling,
+        whole_inputs=header.whole_inputs,
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from inference.footprint import Demand, Setting
 from inference.gguf_header import KV_TYPES, GgufHeader, KvType
 from inference.memory import Gpu, Memory
-from inference.placement import CELLS, NO_WISHES, Case, Wishes, holds_q8
+from inference.placement import CELLS, INPUTS, NO_WISHES, Case, Wishes, holds_q8
 from inference.types import ConfigError, DoesNotFit
 
 __all__ = ["NO_WISHES", "Plan", "Wishes", "plan"]
@@ -92,7 +92,7 @@ def plan(
         slots=setting.slots,
         kv_type=setting.kv_type,
         n_ubatch=setting.n_ubatch,
-        request_context=_request_context(setting, header.context),
+        request_context=_request_context(setting, header),
         gpu=case.gpu if setting.gpu_layers else None,
         on_gpu=on_gpu,
         in_ram=in_ram,
@@ -152,8 +152,9 @@ def _reasons(case: Case, setting: Setting) -> Iterator[str]:
     yield _why_device(case, setting)
     if case.gpu and len(case.memory.gpus) > 1:
         yield f"Of {len(case.memory.gpus)} GPUs only the one with the most free memory is used."
-    yield _why_kv_type(case, setting)
-    yield from _why_context(case, setting)
+    if not case.header.encodes:
+        yield _why_kv_type(case, setting)
+    yield from _why_inputs(case, setting) if case.header.pooling else _why_context(case, setting)
     if case.draft:
         yield f"{case.draft.name} ({case.draft.quant}) is loaded beside it, to guess what it says."
 
@@ -183,8 +184,9 @@ def _why_kv_type(case: Case, setting: Setting) -> str:
     return f"{said}, because at {KV_TYPES[0]} only {room:,} tokens would fit."
 
 
-def _request_context(setting: Setting, trained: int) -> int:
-    return min(setting.context // (1 if setting.unified else setting.slots), trained)
+def _request_context(setting: Setting, header: GgufHeader) -> int:
+    most = setting.n_ubatch if header.whole_inputs else setting.context
+    return min(setting.context // (1 if setting.unified else setting.slots), most, header.context)
 
 
 def _why_context(case: Case, setting: Setting) -> Iterator[str]:
@@ -200,7 +202,7 @@ def _why_context(case: Case, setting: Setting) -> Iterator[str]:
         yield f"The context of {setting.context:,} tokens is what the free memory allows."
     elif most < case.trained:
         yield "Without a GPU for the whole model the context is modest; more can be asked for."
-    request = _request_context(setting, trained)
+    request = _request_context(setting, case.header)
     yield f"One request can use {request:,} tokens, prompt and answer together."
     if per_slot > case.trained:
         yield (
@@ -211,9 +213,19 @@ def _why_context(case: Case, setting: Setting) -> Iterator[str]:
         yield "With fewer slots one request could use more."
 
 
+def _why_inputs(case: Case, setting: Setting) -> Iterator[str]:
+    yield f"It is an embedding model, and makes vectors of {case.header.embedding:,} numbers."
+    if case.wishes.context is None and setting.context < INPUTS:
+        yield f"The context of {setting.context:,} tokens is what the free memory allows."
+    request = _request_context(setting, case.header)
+    yield f"One input can have {request:,} tokens; up to {setting.slots} are computed together."
+    if request < case.header.context:
+        yield f"The model was trained for {case.header.context:,}; with more context they can."
+
+
 def _where(gpu: int, ram: int) -> str:
     places = ((gpu, "on the GPU"), (ram, "in RAM"))
-    return ", ".join(f"{_size(size)} {place}" for size, place in places if size)
+    return ", ".join(f"{_size(size)} {place}" for size, place in places if size) or "none"
 
 
 def _size(size: int) -> str:

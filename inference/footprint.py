@@ -93,7 +93,7 @@ class Footprint:
         in_ram = self.header.layers - max(0, setting.gpu_layers - 1)
         kv = -(-self.header.kv_bytes_per_token(setting.kv_type) // self.header.layers)
         kv *= setting.context
-        logits = logits_bytes(self.header, setting.slots)
+        logits = outputs_bytes(self.header, setting)
         graph = activation_bytes(self.header, setting.n_ubatch) + logits
         graph += attention_bytes(self.header, setting)
         repacked = sum(self.blocks[:in_ram]) + self.output * (setting.gpu_layers == 0)
@@ -138,6 +138,15 @@ def attention_bytes(header: GgufHeader, setting: Setting) -> int:
         return 2 * setting.n_ubatch * setting.context
     seen = setting.context if setting.unified else -(-setting.context // setting.slots)
     return 4 * setting.n_ubatch * seen * (header.heads + 1)
+
+
+def outputs_bytes(header: GgufHeader, setting: Setting) -> int:
+    """What leaves the graph. To an embedding model every token is an output: llama.cpp has a row
+    of logits for each, whether or not anybody wants them."""
+    if header.pooling:
+        row = header.embedding + (0 if header.encodes else header.vocabulary)
+        return 4 * setting.n_ubatch * row
+    return logits_bytes(header, setting.slots)
 
 
 def logits_bytes(header: GgufHeader, slots: int) -> int:

@@ -22,7 +22,7 @@ from inference.gguf_format import (
     printable,
     read,
 )
-from inference.types import BadModelFile
+from inference.types import BadModelFile, Pooling
 
 KvType = Literal["f16", "q8_0"]
 KV_TYPES: tuple[KvType, ...] = get_args(KvType)
@@ -31,6 +31,9 @@ MAX_FIGURE = 1 << 24  # of anything a model counts: layers, heads, tokens
 MAX_LAYERS = 512  # of llama.cpp
 MAX_TEMPLATE = 256 << 10  # characters
 UNKNOWN_QUANT = 1024
+
+# <architecture>.pooling_type, how an embedding model makes one vector of many (llama.h).
+POOLINGS: dict[int, Pooling] = {0: "", 1: "mean", 2: "cls", 3: "last"}
 
 # Lists of the vocabulary -> the types their elements can have; numbers are one for each token.
 _LISTS = {"tokens": {STRING}, "merges": {STRING}, "scores": {F32, I32}, "token_type": {I32}}
@@ -51,7 +54,8 @@ class GgufHeader:
     """What a GGUF header says; sizes in bytes, lengths in tokens or elements.
 
     `quant` is the label of the file type ("Q4_K_M"), `context` the length the model was trained
-    for; the expert figures are 0 for a dense model.
+    for; the expert figures are 0 for a dense model. `pooling` is empty unless it is an embedding
+    model; where one is not `causal`, tokens see those that follow as well.
     """
 
     path: Path
@@ -72,8 +76,20 @@ class GgufHeader:
     experts: int
     experts_used: int
     expert_feed_forward: int
+    pooling: Pooling
+    causal: bool
     chat_template: str | None
     tensors: tuple[TensorInfo, ...]
+
+    @property
+    def whole_inputs(self) -> bool:
+        """Whether all tokens of an input have to be computed in one call to be made a vector of."""
+        return self.pooling in ("mean", "cls") or self.encodes
+
+    @property
+    def encodes(self) -> bool:
+        """Whether it is an embedding model whose tokens see all of an input: nothing is kept."""
+        return bool(self.pooling) and not self.causal
 
     @property
     def parameters(self) -> int:
@@ -85,6 +101,8 @@ class GgufHeader:
 
     def kv_bytes_per_token(self, kv_type: KvType) -> int:
         """Keys and values of one token over all layers; q8_0 stores 32 numbers in 34 bytes."""
+        if self.encodes:
+            return 0
         numbers = self.layers * self.kv_heads * (self.key_size + self.value_size)
         return numbers * 34 // 32 if kv_type == "q8_0" else numbers * 2
 
@@ -123,6 +141,8 @@ def read_header(path: Path) -> GgufHeader:
         experts=_number(file, own + "expert_count", 0, least=0),
         experts_used=_number(file, own + "expert_used_count", 0, least=0),
         expert_feed_forward=_number(file, own + "expert_feed_forward_length", 0, least=0),
+        pooling=_pooling(file, own),
+        causal=file.metadata.get(own + "attention.causal") is not False,
         chat_template=_template(file),
         tensors=file.tensors,
     )
@@ -131,6 +151,13 @@ def read_header(path: Path) -> GgufHeader:
 def _text(file: GgufFile, key: str) -> str:
     value = file.metadata.get(key)
     return printable(value) if isinstance(value, str) else ""
+
+
+def _pooling(file: GgufFile, own: str) -> Pooling:
+    pooling = POOLINGS.get(_number(file, own + "pooling_type", 0, least=0))
+    if pooling is None:
+        raise BadModelFile(f"{file.path} is a reranker, which is not supported; choose another.")
+    return pooling
 
 
 def _template(file: GgufFile) -> str | None:

@@ -6,6 +6,7 @@ next token. Knows no scheduling and no sampling.
 
 import math
 import time
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property, partial
@@ -15,11 +16,13 @@ from inference.budget import Block, Budget, Tags
 from inference.grammar import Grammars
 from inference.guide import Opening
 from inference.llama import Llama
+from inference.packing import Job
+from inference.preamble import Preamble
 from inference.renderer import Renderer, Source
 from inference.sequence import Guide, SamplingParams, Sequence, TextOut
 from inference.types import BadRequest, ContextTooLong
 from inference.vocabulary import Vocabulary
-from inference.wire import Chat, Count, Counted, Said, Submit, Text, Tokens
+from inference.wire import Chat, Count, Counted, Embed, Said, Submit, Text, Tokens
 
 _LONGEST_TEXT: Final = 8 << 20  # bytes that tokens may spell: they have to fit a frame
 
@@ -57,7 +60,8 @@ class Intake:
         self._check(submit, len(tokens))
         context = self._llama.info.context
         limit = min(context, len(tokens) + (submit.max_tokens or context))
-        guides = [*self._guides(submit, thinking, len(tokens))]
+        opening = _opening(submit.prompt, thinking)
+        guides = [*self._guides(submit, opening, len(tokens))]
         block = self._block(submit, thinking)
         sequences = [
             Sequence(
@@ -69,7 +73,7 @@ class Intake:
                 min_tokens=submit.min_tokens,
                 ignore_eos=submit.ignore_eos,
                 guide=guides[index],
-                text=TextOut(submit.stop),
+                text=_text(submit.stop, opening),
                 budget=_budget(submit, block),
                 block=block,
                 arrived=arrived,
@@ -98,6 +102,47 @@ class Intake:
                 "messages" if isinstance(submit.prompt, Chat) else "prompt",
             )
 
+    def job(self, embed: Embed) -> tuple[Job, int]:
+        """What an embedding model has still to do for a request, and the tokens of all its inputs.
+
+        Raises BadRequest and ContextTooLong.
+        """
+        arrived = time.monotonic() - embed.waited
+        most = self._llama.info.dimensions
+        if (embed.dimensions or 0) > most:
+            raise BadRequest(f"dimensions: this model's vectors have {most}.", "dimensions")
+        inputs = [self._input(embed, place) for place in range(len(embed.inputs))]
+        ended = {place for place, part in enumerate(embed.said) if part.ended}
+        job = Job(
+            id=embed.id,
+            inputs=deque(item for item in enumerate(inputs) if item[0] not in ended),
+            dimensions=embed.dimensions,
+            normalised=embed.normalised,
+            deadline=arrived + (embed.deadline or math.inf),
+            tenant=embed.tenant,
+        )
+        return job, sum(map(len, inputs))
+
+    def _input(self, embed: Embed, place: int) -> list[int]:
+        """The tokens of an input. A text ends as the model wants it to, also if it is cut."""
+        text = embed.inputs[place]
+        tokens, _ = self._tokens(
+            Text(text) if isinstance(text, str) else Tokens(text), field="input"
+        )
+        most = self._llama.info.context
+        if not tokens:
+            raise BadRequest(f"input {place} is empty", "input")
+        if len(tokens) > most and not embed.truncate:
+            raise ContextTooLong(
+                f"input {place} is too long: {len(tokens)} tokens > {most} maximum. "
+                f"This model's maximum context length is {most} tokens.",
+                "input",
+            )
+        if len(tokens) > most:
+            end = self._llama.closing if isinstance(text, str) else []
+            tokens = tokens[: most - len(end)] + end
+        return tokens
+
     def counted(self, count: Count) -> Counted:
         """What is to be told of a prompt, however long it is. Raises BadRequest."""
         tokens, _ = self._tokens(count.prompt)
@@ -123,18 +168,14 @@ class Intake:
         tokenize = partial(llama.tokenize, special=False)
         return Grammars(Vocabulary(llama.pieces, llama.end_tokens, tokenize))
 
-    def _guides(self, submit: Submit, thinking: bool, start: int) -> Guides:
+    def _guides(self, submit: Submit, opening: Opening, start: int) -> Guides:
         """What keeps each choice to what it has to be, or the calls in it to the tools."""
         asked, n, chat = submit.constraint, submit.n, submit.prompt
-        opening: Opening = "inside" if thinking else "no"
-        if not isinstance(chat, Chat):
-            return self._grammars.guides(asked, (), opening, start, n) if asked else [None] * n
-        if not thinking and chat.kwargs.get("enable_thinking"):
-            opening = "perhaps"
+        tools = chat.tools if isinstance(chat, Chat) else ()
         if asked:
-            return self._grammars.guides(asked, chat.tools, opening, start, n)
-        if chat.tools and not chat.continued:
-            return self._grammars.call_guides(chat.tools, opening, start, n)
+            return self._grammars.guides(asked, tools, opening, start, n)
+        if isinstance(chat, Chat) and tools and not chat.continued:
+            return self._grammars.call_guides(tools, opening, start, n)
         return [None] * n
 
     def _resumed(self, sequences: list[Sequence], said: tuple[Said, ...]) -> list[Sequence]:
@@ -145,11 +186,13 @@ class Intake:
         ended = {index for index, part in enumerate(said) if part.ended}
         return [seq for seq in sequences if seq.index not in ended]
 
-    def _tokens(self, prompt: Chat | Text | Tokens) -> tuple[list[int], bool]:
+    def _tokens(
+        self, prompt: Chat | Text | Tokens, field: str = "prompt"
+    ) -> tuple[list[int], bool]:
         match prompt:
             case Tokens(ids):
                 if bad := next((t for t in ids if not self._known(t)), None):
-                    raise BadRequest(f"token {bad} is not in the vocabulary", "prompt")
+                    raise BadRequest(f"token {bad} is not in the vocabulary", field)
                 return list(ids), False
             case Text(text):
                 return self._llama.tokenize(text, special=True, begin=True), False
@@ -174,6 +217,21 @@ class Intake:
 
     def _known(self, token: int) -> bool:
         return 0 <= token < self._llama.n_vocab
+
+
+def _opening(prompt: Chat | Text | Tokens, thinking: bool) -> Opening:
+    if thinking:
+        return "inside"
+    match prompt:
+        case Chat(kwargs={"enable_thinking": True}, continued=False):
+            return "perhaps"
+    return "no"
+
+
+def _text(stop: tuple[str, ...], opening: Opening) -> TextOut:
+    """Thoughts need not be told from the rest where there is nothing to look for."""
+    plain = opening == "no" or not stop
+    return TextOut(stop, None if plain else Preamble(inside=opening == "inside"))
 
 
 def _tags(llama: Llama) -> Tags | None:

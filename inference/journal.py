@@ -14,10 +14,21 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
-from inference.wire import Accepted, Count, Counted, Delta, End, Rejected, Said, Submit
+from inference.wire import (
+    Accepted,
+    Count,
+    Counted,
+    Delta,
+    Embed,
+    End,
+    Rejected,
+    Said,
+    Submit,
+    Vector,
+)
 
-Answer = Accepted | Counted | Rejected | Delta | End
-Request = Submit | Count
+Answer = Accepted | Counted | Rejected | Delta | End | Vector
+Request = Submit | Embed | Count
 
 GIVEN_UP: Final = 2.0  # blame at which a request is not tried again
 
@@ -26,9 +37,9 @@ Reader = TypeVar("Reader")
 
 @dataclass(slots=True)
 class Entry(Generic[Reader]):
-    """A request and whom its answers are for. `sent` and `begun` are about the worker that runs
-    now; `blame` grows with each death of a worker that was computing it, and ends when every choice
-    that was `stuck` then has got further."""
+    """A request and whom its answers are for; every vector that it wants counts as a choice. `sent`
+    and `begun` are about the worker that runs now; `blame` grows with each death of a worker that
+    was computing it, and ends when every choice that was `stuck` then has got further."""
 
     submit: Request
     reader: Reader
@@ -51,7 +62,7 @@ class Entry(Generic[Reader]):
                 part.first_token = part.first_token or now - self.came
                 part.tokens += tokens
                 self._gets_further(index)
-            case End(index=index):
+            case End(index=index) | Vector(index=index):
                 self.said[index].ended = True
                 self._gets_further(index)
 
@@ -89,8 +100,7 @@ class Journal(Generic[Reader]):
         return len(self._live)
 
     def add(self, submit: Request, reader: Reader, now: float) -> None:
-        choices = submit.n if isinstance(submit, Submit) else 0
-        entry = Entry(submit, reader, now, [Said() for _ in range(choices)])
+        entry = Entry(submit, reader, now, [Said() for _ in range(_choices(submit))])
         self._live[submit.id] = entry
         self._due.append(entry)
 
@@ -169,3 +179,13 @@ class Journal(Generic[Reader]):
         live = self._live.values()
         reading = [entry for entry in live if entry.sent and not entry.answered]
         return [entry for entry in live if entry.begun] + reading[:1]
+
+
+def _choices(request: Request) -> int:
+    """How many parts of an answer there will be."""
+    match request:
+        case Submit():
+            return request.n
+        case Embed():
+            return len(request.inputs)
+    return 0

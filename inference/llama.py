@@ -17,6 +17,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 import contextlib
 import ctypes
 from collections import deque
+from functools import cached_property
 
 import llama_cpp as lc
 import numpy as np
@@ -112,6 +113,10 @@ class Llama:
         params.n_seq_max = config.slots + config.unified  # one more to save parked ids through
         params.n_batch = params.n_ubatch = config.batch
         params.n_outputs_max = config.slots + max(1, config.drafts)  # not one per token
+        if config.pooling:  # of the type that the file says; every token counts as an output
+            params.embeddings = True
+            params.n_seq_max = config.slots
+            params.n_outputs_max = config.batch
         params.n_threads = params.n_threads_batch = config.threads
         params.type_k = params.type_v = _KV_TYPES[config.kv_type]
         params.kv_unified = config.unified
@@ -138,6 +143,7 @@ class Llama:
             vocabulary=self.n_vocab,
             parameters=lc.llama_model_n_params(self._model),
             size=lc.llama_model_size(self._model),
+            dimensions=lc.llama_model_n_embd_out(self._model) if config.pooling else 0,
         )
 
     def metadata(self, key: str) -> str:
@@ -165,7 +171,7 @@ class Llama:
 
     def tokenize(self, text: str, *, special: bool, begin: bool = False) -> list[int]:
         """Token ids of `text`; `special` lets control tokens be written out, `begin` adds BOS
-        where the model wants one."""
+        where the model wants one, and what it wants at the end."""
         data = text.encode()
         capacity = len(data) + 2
         while True:
@@ -176,6 +182,12 @@ class Llama:
             if count >= 0:
                 return list(ids[:count])
             capacity = -count
+
+    @cached_property
+    def closing(self) -> list[int]:
+        """What the model wants at the end of a text."""
+        plain, whole = (self.tokenize("a", special=False, begin=begin) for begin in (False, True))
+        return whole[whole.index(plain[0]) + len(plain) :]
 
     def interrupt(self, now: bool) -> None:
         """Make decodes end at once, or no longer; from any thread. GPUs take no notice of it."""
@@ -230,6 +242,13 @@ class Llama:
             return np.empty((0, self.n_vocab), np.float32)
         pointer = lc.llama_get_logits(self._context)
         return np.ctypeslib.as_array(pointer, shape=(self._outputs, self.n_vocab))
+
+    def vector(self, slot: int) -> npt.NDArray[np.float32]:
+        """What an embedding model makes of all that `slot` holds, as of the last batch that had a
+        part of it; shape (dimensions,), valid until the next decode. Waits for the end of its
+        computation."""
+        pointer = lc.llama_get_embeddings_seq(self._context, slot)
+        return np.ctypeslib.as_array(pointer, shape=(self.info.dimensions,))
 
     def keep(self, slot: int, length: int) -> None:
         """Trim the KV cache of `slot` to its first `length` tokens. Raises DecodeFailed where the

@@ -9,15 +9,18 @@ from collections.abc import AsyncGenerator, Callable, Container
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
+from typing import Generic, TypeVar
 
 from inference.catalogue import Catalogue, require
 from inference.config import Config
 from inference.deployment import Deployment, prepare
 from inference.pool import Pool
 from inference.pulls import PullProgress, Pulls
-from inference.seats import FOR_EVER, Lease, Seat, Seats, gone
+from inference.seats import FOR_EVER, Seat, Seats, gone
 from inference.status import PoolStatus, unloaded
 from inference.types import (
+    EmbeddingRequest,
+    Embeddings,
     Finished,
     GenerationEvent,
     GenerationRequest,
@@ -25,6 +28,8 @@ from inference.types import (
     ModelInfo,
     UnknownModel,
 )
+
+Asked = TypeVar("Asked", GenerationRequest, EmbeddingRequest)
 
 
 class Models:
@@ -96,6 +101,11 @@ class Models:
         ):
             async for event in events:
                 yield _after(waited, event) if waited else event
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """As `Pool.embed`. Raises as `generate`, too."""
+        async with self._lease(request) as (pool, asked, waited):
+            return replace(await pool.embed(asked), load=waited)
 
     async def count(self, request: GenerationRequest) -> int:
         """As `Pool.count`. Raises as `generate`, too."""
@@ -185,8 +195,10 @@ class Models:
             vocabulary=header.vocabulary,
             parameters=header.parameters,
             size=header.size,
+            dimensions=header.embedding if header.pooling else 0,
         )
-        return replace(now, info=info, quant=header.quant, size=header.size)
+        embeds = bool(header.pooling)
+        return replace(now, info=info, quant=header.quant, size=header.size, embeds=embeds)
 
     def _seat(self, name: str | None) -> Seat:
         """Raises UnknownModel for what is not listed."""
@@ -199,8 +211,32 @@ class Models:
             self._seats.all[model.name] = Seat(unloaded(model), plan, stay, stay, model)
         return self._seats.all[model.name]
 
-    def _lease(self, request: GenerationRequest) -> Lease:
+    def _lease(self, request: Asked) -> "Lease[Asked]":
         return Lease(self._seats, self._seat(request.model), request)
+
+
+class Lease(Generic[Asked]):
+    """The use of a model for one request: its pool, what that is asked, and the seconds that were
+    waited for it.
+
+    To enter it loads the model if it has to. That raises ShuttingDown, Overloaded,
+    DeadlineExceeded, Revoked, UnknownModel where the weights are not here, and NotReady where they
+    cannot be loaded.
+    """
+
+    def __init__(self, seats: Seats, seat: Seat, request: Asked) -> None:
+        self._seats = seats
+        self._seat = seat
+        self._request: Asked = request
+
+    async def __aenter__(self) -> tuple[Pool, Asked, float]:
+        request = self._request
+        pool, waited = await self._seats.take(self._seat, request)
+        left = request.deadline and max(1e-3, request.deadline - waited)
+        return pool, replace(request, model=None, deadline=left), waited
+
+    async def __aexit__(self, *_: object) -> None:
+        self._seats.leave(self._seat)
 
 
 def _after(waited: float, event: GenerationEvent) -> GenerationEvent:

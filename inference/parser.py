@@ -58,17 +58,26 @@ class StreamParser:
     """`feed` text as it comes, `finish` at the end; both give the pieces that are certain.
 
     `thinking` says that the prompt already opened the think block, `tools` that a tool call may
-    come, `guided` that it is one if it does, `begun` what the answer goes on from. White space
-    around think blocks and tool calls belongs to neither side.
+    come, `guided` that it is one if it does, `begun` what the answer goes on from; `either` that
+    after text no call may follow, so that what looks like one is text. White space around think
+    blocks and tool calls belongs to neither side.
     """
 
     def __init__(
-        self, *, thinking: bool, tools: bool, guided: bool = False, begun: str = ""
+        self,
+        *,
+        thinking: bool,
+        tools: bool,
+        guided: bool = False,
+        begun: str = "",
+        either: bool = False,
     ) -> None:
         self._text_markers = (_THINK, _CALL) if tools else (_THINK,)
         self._call_markers = (_ARGUMENTS,) if guided else (_END_CALL,)
         self._channel: type[Piece] = Text
         self._holdback = Holdback(self._text_markers)
+        self._either = either
+        self._answered = False  # there is text, and no call may follow
         self._said = False  # a think block can only come before anything else
         self._strip = False  # drop white space until there is text
         self._blank = ""  # white space that counts only if text follows
@@ -118,11 +127,16 @@ class StreamParser:
         if not body:
             return []
         self._said, self._strip = True, False
-        return [Reasoning(body) if self._channel is Reasoning else Text(body)]
+        if self._channel is Reasoning:
+            return [Reasoning(body)]
+        self._answered = self._either
+        return [Text(body)]
 
     def _cross(self, marker: str) -> list[Piece]:
         match marker:
             case "<think>" if self._said:
+                return self._emit(marker)
+            case "<tool_call>" if self._answered:
                 return self._emit(marker)
             case "<think>":
                 self._switch(Reasoning, (_END_THINK,))

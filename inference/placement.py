@@ -14,6 +14,7 @@ from inference.memory import Memory
 
 CELLS = 256  # llama.cpp pads the context of a slot to a multiple of this many tokens
 LEAST_CONTEXT = 4096  # tokens: less is not worth a faster device
+INPUTS = 8192  # tokens of an embedding model's inputs under way: more make it no faster
 LONG_CONTEXT = 40_960  # tokens: one whole Qwen3 conversation; up to it, q8_0 buys length
 
 
@@ -39,12 +40,14 @@ NO_WISHES = Wishes()
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What to choose where nothing was asked: tokens per slot to aim for, the most slots, the
-    most tokens per slot, and the share of the room that may be filled."""
+    most tokens per slot, the share of the room that may be filled, and the tokens that a smaller
+    type of KV cache would be worth."""
 
     target: int
     most_slots: int
     most_per_slot: int
     share: float
+    enough: int = LONG_CONTEXT
 
     def slots(self, context: int) -> int:
         """A power of two, so that growing memory never shrinks a context."""
@@ -60,7 +63,7 @@ class Case:
     ) -> None:
         self.header = header
         self.memory = memory
-        self.wishes = wishes
+        self.wishes = _for_inputs(wishes, header) if header.pooling else wishes
         self.draft = draft
         self.footprint = Footprint(header, draft)
         self.gpu = max(memory.gpus, key=lambda gpu: gpu.free, default=None)
@@ -95,7 +98,7 @@ class Case:
         kv_types = self.kv_types()
         enough = 0
         if gpu_layers == self.layers and not self.wishes.context and len(kv_types) > 1:
-            enough = min(LONG_CONTEXT, self.header.context)
+            enough = min(self.policy(gpu_layers).enough, self.header.context)
         for kv_type in kv_types:
             least = self.least(gpu_layers, kv_type)
             room = self.room(least)
@@ -135,6 +138,9 @@ class Case:
         return replace(least, slots=slots, context=per_slot * slots)
 
     def policy(self, gpu_layers: int) -> Policy:
+        if self.header.pooling:
+            most = max(CELLS, INPUTS // (self.wishes.slots or INPUTS // CELLS))
+            return Policy(CELLS, INPUTS // CELLS, most, 0.5, INPUTS)
         if gpu_layers == self.layers:
             return Policy(min(8192, self.trained), 32, self.trained, 1.0)
         modest = min(4096, self.trained)
@@ -171,3 +177,14 @@ def holds_q8(header: GgufHeader) -> bool:
 
 def padded(tokens: int) -> int:
     return -(-tokens // CELLS) * CELLS
+
+
+def _for_inputs(wishes: Wishes, header: GgufHeader) -> Wishes:
+    """Inputs of any length share the cells. Where one has to be whole, it fits a call, and to take
+    the mean llama.cpp wants calls of a multiple of the slots."""
+    n_ubatch = wishes.n_ubatch
+    if header.whole_inputs:
+        slots = wishes.slots or INPUTS // CELLS  # a power of two, if fewer are chosen
+        n_ubatch = max(n_ubatch, min(header.context, wishes.context or INPUTS))
+        n_ubatch = -(-n_ubatch // slots) * slots
+    return replace(wishes, kv_layout="unified", n_ubatch=n_ubatch)

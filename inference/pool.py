@@ -14,11 +14,13 @@ from typing import Literal, TypeVar
 
 import msgspec
 
+from inference import embedding
 from inference.choice import Choice
 from inference.deployment import Deployment
 from inference.journal import Answer
 from inference.launch import WORKER
 from inference.model import Model
+from inference.refusals import expect
 from inference.replica import STALL, Replica
 from inference.sequence import SamplingParams
 from inference.status import PoolStatus
@@ -26,21 +28,16 @@ from inference.thoughts import thinks
 from inference.types import (
     BadRequest,
     Constraint,
-    ContextTooLong,
-    DeadlineExceeded,
+    EmbeddingRequest,
+    Embeddings,
     GenerationEvent,
     GenerationRequest,
-    InferenceError,
     NotReady,
-    NumericalError,
     Overloaded,
-    Poisonous,
-    Revoked,
     Sampling,
     ShuttingDown,
     Started,
     UnknownModel,
-    WorkerLost,
 )
 from inference.wire import (
     Accepted,
@@ -48,31 +45,17 @@ from inference.wire import (
     Count,
     Counted,
     Delta,
+    Embed,
     End,
-    Rejected,
     Submit,
     Tokens,
 )
 from inference.wire import Text as TextPrompt
 
-Command = TypeVar("Command", Submit, Count)
+Command = TypeVar("Command", Submit, Embed, Count)
 
 DRAINING = "The server is shutting down and takes no new requests."
 _NOT_BEGUN = "Only a last message of the assistant, without tool calls, can be continued."
-_ERRORS = {
-    error.code: error
-    for error in (
-        BadRequest,
-        ContextTooLong,
-        DeadlineExceeded,
-        NotReady,
-        NumericalError,
-        Overloaded,
-        Poisonous,
-        Revoked,
-        WorkerLost,
-    )
-}
 
 
 class Pool:
@@ -93,6 +76,7 @@ class Pool:
         stall: float = STALL,
     ) -> None:
         self._deployment = deployment
+        self._embeds = bool(deployment.engine.pooling)
         self._bound = queue + deployment.engine.slots
         self._replica = Replica(
             deployment.engine, threaded=in_process, command=command, stall=stall
@@ -152,6 +136,7 @@ class Pool:
             quant=self._deployment.header.quant,
             size=self._deployment.header.size,
             on_gpu=self._deployment.plan.on_gpu.weights,
+            embeds=self._embeds,
         )
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
@@ -161,19 +146,19 @@ class Pool:
         NotReady, BadRequest, ContextTooLong before `Started`; DeadlineExceeded, NumericalError,
         Revoked and WorkerLost at any time.
         """
-        self._check(request)
+        self._check(request, embeds=False)
         submit = self._resolve(request)
         self._live += request.n
         unfinished = request.n
         try:
             answers = self._replica.submit(submit)
-            accepted = _expect(await answers.get())
+            accepted = expect(await answers.get())
             assert isinstance(accepted, Accepted)
             yield Started(accepted.prompt_tokens)
             choices = [Choice(i, request, accepted) for i in range(request.n)]
             while unfinished:
                 for answer in _merged(await answers.get(), answers):
-                    match _expect(answer):
+                    match expect(answer):
                         case Delta(index=index, text=text):
                             for event in choices[index].text(text):
                                 yield event
@@ -185,6 +170,22 @@ class Pool:
         finally:
             self._live -= request.n
             self._replica.finish(submit.id, cancel=unfinished > 0)
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """A vector for each input. Who stops waiting cancels it. Raises as `generate`."""
+        self._admit(request.model, embeds=True)
+        command = _sound(embedding.command(next(self._ids), request))
+        self._live += 1
+        whole = False
+        try:
+            answers = self._replica.submit(command)
+            made = await embedding.collected(answers, len(request.inputs))
+            whole = True
+            self._mean_seconds += (made.seconds - self._mean_seconds) / 16
+            return made
+        finally:
+            self._live -= 1
+            self._replica.finish(command.id, cancel=not whole)
 
     async def count(self, request: GenerationRequest) -> int:
         """How many tokens the prompt of a request has, whether or not it fits.
@@ -209,27 +210,34 @@ class Pool:
         count = Count(next(self._ids), prompt, wants, request.tenant)
         self._live += 1
         try:
-            answer = _expect(await self._replica.submit(_sound(count)).get())
+            answer = expect(await self._replica.submit(_sound(count)).get())
             assert isinstance(answer, Counted)
             return answer
         finally:
             self._live -= 1
             self._replica.finish(count.id, cancel=False)
 
-    def _check(self, request: GenerationRequest) -> None:
-        model = self._deployment.model
-        if request.model not in (None, "default", model.name, *model.aliases):
-            raise UnknownModel(f"No model of that name is served; this is {model.name}.", "model")
+    def _check(self, request: GenerationRequest, *, embeds: bool | None = None) -> None:
         last = request.messages[-1] if request.continued else None
         if last and (last.role != "assistant" or last.tool_calls):
             raise BadRequest(_NOT_BEGUN, "messages")
+        self._admit(request.model, request.n, embeds=embeds)
+
+    def _admit(self, name: str | None, n: int = 1, *, embeds: bool | None) -> None:
+        """Whether a request for model `name` with `n` choices may come in now; `embeds` says which
+        kind of model it is for, None that either will do."""
+        model = self._deployment.model
+        if name not in (None, "default", model.name, *model.aliases):
+            raise UnknownModel(f"No model of that name is served; this is {model.name}.", "model")
+        if embeds is not None:
+            embedding.check_kind(model.name, is_one=self._embeds, wanted=embeds)
         if self._draining:
             raise ShuttingDown(DRAINING)
         if not self._replica.accepting:
             raise NotReady(self._excuse(), retry_after=self._replica.retry_after)
-        if request.n > self._bound:
-            raise BadRequest(f"n is {request.n}; this server takes at most {self._bound}", "n")
-        if self._live + request.n > self._bound:
+        if n > self._bound:
+            raise BadRequest(f"n is {n}; this server takes at most {self._bound}", "n")
+        if self._live + n > self._bound:
             waiting = max(0, self._live - self._deployment.engine.slots)
             seconds = self._mean_seconds * (1 + waiting / self._deployment.engine.slots)
             raise Overloaded(
@@ -326,10 +334,3 @@ def _merged(first: Answer, answers: asyncio.Queue[Answer]) -> list[Answer]:
         else:
             merged.append(answer)
     return merged
-
-
-def _expect(answer: Answer) -> Answer:
-    """`answer`, unless it is a rejection. Raises what the rejection says."""
-    if isinstance(answer, Rejected):
-        raise _ERRORS.get(answer.code, InferenceError)(answer.message, answer.field)
-    return answer

@@ -1,8 +1,9 @@
 """One worker process, seen from the API process: started, watched, restarted.
 
-Every request submitted ends in exactly one `Rejected` or in one `End` per choice. When the worker
-dies or hangs, a new one is started and goes on with what was live, after a pause that doubles while
-workers die without having got anywhere. Holds no native code and knows no HTTP.
+Every request submitted ends in exactly one `Rejected`, in one `End` per choice or in one `Vector`
+per input. When the worker dies or hangs, a new one is started and goes on with what was live, after
+a pause that doubles while workers die without having got anywhere. Holds no native code and knows
+no HTTP.
 """
 
 import asyncio
@@ -253,9 +254,9 @@ class Replica:
             case Step():
                 life.computing, life.patience, life.cancelled = 0, self._stall, False
                 self.stats = report.stats
-                answers: list[Answer] = [*report.deltas, *report.ends]
+                answers: list[Answer] = [*report.deltas, *report.ends, *report.vectors]
                 life.served = life.served or bool(answers)
-                life.sound = life.sound or bool(report.ends)
+                life.sound = life.sound or bool(report.ends or report.vectors)
                 for answer in answers:
                     self._answer(answer)
             case Begin():

@@ -21,6 +21,7 @@ from inference.status import PoolStatus
 from inference.types import (
     DeadlineExceeded,
     DoesNotFit,
+    EmbeddingRequest,
     GenerationRequest,
     InferenceError,
     NotReady,
@@ -37,6 +38,7 @@ _COME_AGAIN: Final = 5  # seconds
 _TOO_MANY: Final = "Too many requests wait for their models; please try again later."
 _log = logging.getLogger(__name__)
 
+Request = GenerationRequest | EmbeddingRequest
 Waiter = asyncio.Future[InferenceError | None]
 
 
@@ -81,30 +83,6 @@ class Seat:
         return replace(now, expires_in=expires_in, restarts=self.about.restarts + now.restarts)
 
 
-class Lease:
-    """The use of a model for one request: its pool, what that is asked, and the seconds that were
-    waited for it.
-
-    To enter it loads the model if it has to. That raises ShuttingDown, Overloaded,
-    DeadlineExceeded, Revoked, UnknownModel where the weights are not here, and NotReady where they
-    cannot be loaded.
-    """
-
-    def __init__(self, seats: "Seats", seat: Seat, request: GenerationRequest) -> None:
-        self._seats = seats
-        self._seat = seat
-        self._request = request
-
-    async def __aenter__(self) -> tuple[Pool, GenerationRequest, float]:
-        request = self._request
-        pool, waited = await self._seats.take(self._seat, request)
-        left = request.deadline and max(1e-3, request.deadline - waited)
-        return pool, replace(request, model=None, deadline=left), waited
-
-    async def __aexit__(self, *_: object) -> None:
-        self._seats.leave(self._seat)
-
-
 class Seats:
     """All models that were ever asked for, of which at most `most` are loaded at a time. `first` is
     loaded already, or loads; `pool_of` makes the pools of others. `queue` bounds the answers that
@@ -125,7 +103,7 @@ class Seats:
         self._most = most
         self._one_by_one = asyncio.Lock()
         self._endings: set[asyncio.Task[None]] = set()  # of workers whose memory is not back yet
-        self._waiting: dict[Waiter, tuple[Seat, GenerationRequest]] = {}
+        self._waiting: dict[Waiter, tuple[Seat, Request]] = {}
         self.draining = False
 
     def taken(self) -> list[Seat]:
@@ -147,7 +125,7 @@ class Seats:
         for pool in self._pools():
             pool.drain()
 
-    async def take(self, seat: Seat, request: GenerationRequest) -> tuple[Pool, float]:
+    async def take(self, seat: Seat, request: Request) -> tuple[Pool, float]:
         """The pool of a model, which stays until `leave`, and the seconds that took."""
         if self.draining:
             raise ShuttingDown(DRAINING)
@@ -206,7 +184,7 @@ class Seats:
     def _pools(self) -> list[Pool]:
         return [seat.pool for seat in self.all.values() if seat.pool]
 
-    async def _loaded(self, seat: Seat, request: GenerationRequest) -> Pool:
+    async def _loaded(self, seat: Seat, request: Request) -> Pool:
         """Wait for the model, with all others who do."""
         self._admit(seat, request)
         if seat.loading is None:
@@ -226,12 +204,12 @@ class Seats:
         assert seat.pool
         return seat.pool
 
-    def _admit(self, seat: Seat, request: GenerationRequest) -> None:
+    def _admit(self, seat: Seat, request: Request) -> None:
         left = seat.failed_until - _now()
         if left > 0:
             raise NotReady(seat.failure, retry_after=math.ceil(left))
-        waiting = sum(asked.n for _, asked in self._waiting.values())
-        if waiting and waiting + request.n > self._queue:  # one may always wait
+        waiting = sum(_answers(asked) for _, asked in self._waiting.values())
+        if waiting and waiting + _answers(request) > self._queue:  # one may always wait
             raise Overloaded(_TOO_MANY, retry_after=_COME_AGAIN)
 
     async def _load(self, seat: Seat) -> None:
@@ -331,6 +309,10 @@ def _failed(seat: Seat, error: InferenceError) -> NotReady:
     seat.failure = f"{seat.about.name} could not be loaded: {reason}"
     seat.failed_until = _now() + FAILURE_HOLDS
     return NotReady(seat.failure, retry_after=math.ceil(FAILURE_HOLDS))
+
+
+def _answers(request: Request) -> int:
+    return request.n if isinstance(request, GenerationRequest) else 1
 
 
 def _tell(waiter: Waiter, outcome: InferenceError | None) -> None:

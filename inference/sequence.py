@@ -16,6 +16,7 @@ from msgspec import Meta
 from inference.budget import Block, Budget
 from inference.history import History, Rate
 from inference.holdback import Holdback
+from inference.preamble import Preamble
 from inference.types import FinishReason, InferenceError
 
 
@@ -35,18 +36,21 @@ class SamplingParams:
 
 
 class TextOut:
-    """Bytes of tokens -> text that can be shown: UTF-8 never split, stop strings never leaked."""
+    """Bytes of tokens -> text that can be shown: UTF-8 never split, stop strings never leaked; in
+    a `preamble` there are none."""
 
-    def __init__(self, stop: tuple[str, ...] = ()) -> None:
+    def __init__(self, stop: tuple[str, ...] = (), preamble: Preamble | None = None) -> None:
+        self._preamble = preamble
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._holdback = Holdback(stop)
         self.met = ""  # the stop string that was
 
     def feed(self, piece: bytes) -> tuple[str, bool]:
         """Text to show now, and whether a stop string was met (and cut off)."""
-        text, marker = self._holdback.feed(self._decoder.decode(piece))
+        thoughts, text = self._parts(self._decoder.decode(piece))
+        text, marker = self._holdback.feed(text)
         self.met = marker or ""
-        return text, marker is not None
+        return thoughts + text, marker is not None
 
     @property
     def whole(self) -> bool:
@@ -55,8 +59,12 @@ class TextOut:
 
     def finish(self) -> str:
         """The rest, when generation ended without a stop string."""
-        text, marker = self._holdback.feed(self._decoder.decode(b"", final=True))
-        return text if marker else text + self._holdback.flush()
+        thoughts, text = self._parts(self._decoder.decode(b"", final=True), last=True)
+        text, marker = self._holdback.feed(text)
+        return thoughts + (text if marker else text + self._holdback.flush())
+
+    def _parts(self, text: str, last: bool = False) -> tuple[str, str]:
+        return self._preamble.feed(text, last) if self._preamble else ("", text)
 
 
 class Guide(Protocol):

@@ -14,9 +14,8 @@ _SWITCH = re.compile(r"(?<!\S)/(no_)?think(?![\w/-])")
 def thinks(request: GenerationRequest, default: bool) -> bool:
     if request.thinking_budget == 0:
         return False
-    for said in (request.thinking, request.template_kwargs.get("enable_thinking")):
-        if said is not None:
-            return bool(said)
+    if request.thinking is not None:
+        return request.thinking
     written = _switched(request.messages)
     return default if written is None else written
 

@@ -315,6 +315,8 @@ def tune(deployment: Deployment, budget: float, watch: Watch) -> Tuning:
     Raises CannotTune where the model cannot be loaded or the budget is too small.
     """
     engine = deployment.engine
+    if engine.pooling:
+        raise CannotTune(f"{engine.name} is an embedding model: there is nothing to tune.")
     subject = deployment.subject
     with Testbed(engine.gpu) as testbed:
         search = Search(

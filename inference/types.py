@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "tool_calls"]
+Pooling = Literal["", "mean", "cls", "last"]
 ConstraintKind = Literal["json", "schema", "regex", "choice", "grammar", "calls"]
 
 
@@ -123,6 +124,37 @@ class GenerationRequest:
     keep_alive: float | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingRequest:
+    """Texts, or token ids as they are, of which each becomes a vector.
+
+    With `dimensions` only so many of a vector's first numbers are kept; then it is scaled to length
+    1, unless it is not to be `normalised`. An input that is longer than the context is refused with
+    ContextTooLong, or cut at its end if one may `truncate`. The rest is as in GenerationRequest.
+    """
+
+    inputs: tuple[str | tuple[int, ...], ...]
+    model: str | None = None
+    dimensions: int | None = None
+    truncate: bool = False
+    normalised: bool = True
+    deadline: float | None = None
+    tenant: str = ""
+    keep_alive: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """A vector for each input, in their order, as little-endian 32-bit floats; `prompt_tokens` of
+    all inputs, `seconds` from the request to the last vector, after `load` seconds in which the
+    model was loaded."""
+
+    vectors: tuple[bytes, ...]
+    prompt_tokens: int
+    seconds: float
+    load: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Token counts of one choice; `cached_tokens` of the prompt were not computed again, and
@@ -199,7 +231,8 @@ GenerationEvent = Started | TextDelta | ReasoningDelta | ToolCallDelta | Argumen
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What the worker found in the weights it loaded; `context` is what one request may use."""
+    """What the worker found in the weights it loaded; `context` is what one request may use, of an
+    embedding model one input. `dimensions` are those of its vectors, 0 for other models."""
 
     name: str
     architecture: str
@@ -208,6 +241,7 @@ class ModelInfo:
     vocabulary: int
     parameters: int
     size: int
+    dimensions: int = 0
 
 
 class InferenceError(Exception):

@@ -16,7 +16,15 @@ from msgspec import Meta
 
 from inference.gguf_format import Stamp
 from inference.sequence import SamplingParams
-from inference.types import BadRequest, Constraint, FinishReason, Message, ModelInfo, Tool
+from inference.types import (
+    BadRequest,
+    Constraint,
+    FinishReason,
+    Message,
+    ModelInfo,
+    Pooling,
+    Tool,
+)
 
 MAX_FRAME = 32 << 20  # the largest accepted prompt, escaped, with room
 DRAFTS = 16  # tokens guessed in a step
@@ -35,7 +43,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     anything decodes; None leaves it to the scheduler. `drafts` bounds the tokens guessed in a step,
     0 for no speculation; `draft` is the file of a model that guesses too, if there is one; the
     stamps are those of the files that were looked at, which are the ones to load; `host_cells` the
-    KV cells kept in host memory when they had to leave the cache.
+    KV cells kept in host memory when they had to leave the cache. A model with a `pooling` makes
+    vectors and no answers; of `whole_inputs` none is longer than a batch.
     """
 
     name: str
@@ -56,10 +65,14 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     flash_attention: bool | None = None
     unified: bool = False
     joint: bool = False
+    pooling: Pooling = ""
+    whole_inputs: bool = False
 
     @property
     def request_context(self) -> int:
         """Tokens that one request may use."""
+        if self.whole_inputs:
+            return min(self.context, self.batch)
         return self.context if self.unified else self.context // self.slots
 
     @property
@@ -131,6 +144,21 @@ class Submit(msgspec.Struct, tag=True):
     said: tuple[Said, ...] = ()
 
 
+class Embed(msgspec.Struct, tag=True):
+    """Make vectors of `inputs`, but not of those of which the vector was `said`. The rest is as in
+    an EmbeddingRequest and in `Submit`."""
+
+    id: int
+    inputs: Annotated[tuple[str | tuple[int, ...], ...], Meta(min_length=1)]
+    dimensions: Annotated[int, Meta(ge=1)] | None = None
+    truncate: bool = False
+    normalised: bool = True
+    deadline: Annotated[float, Meta(gt=0)] | None = None
+    tenant: str = ""
+    waited: float = 0.0
+    said: tuple[Said, ...] = ()
+
+
 class Count(msgspec.Struct, tag=True):
     """Tell how many tokens a prompt has, and what `wants` says beside that: which ones, or the text
     that they spell."""
@@ -172,12 +200,12 @@ class LoadFailed(msgspec.Struct, tag=True):
 
 
 class Accepted(msgspec.Struct, tag=True):
-    """Answer to `Submit`; `thinking` says that the prompt ends inside a think block, `guided` that
-    a call, once it has begun, is one of the tools with arguments that fit."""
+    """Answer to `Submit` and `Embed`; `thinking` says that the prompt ends inside a think block,
+    `guided` that a call, once it has begun, is one of the tools with arguments that fit."""
 
     id: int
     prompt_tokens: int
-    thinking: bool
+    thinking: bool = False
     guided: bool = False
 
 
@@ -233,15 +261,24 @@ class End(msgspec.Struct, array_like=True):
     reasoning_tokens: int = 0
 
 
+class Vector(msgspec.Struct, array_like=True):
+    """The vector of input `index`, as little-endian 32-bit floats."""
+
+    id: int
+    index: int
+    data: bytes
+
+
 class Step(msgspec.Struct, tag=True):
     """What one step of the model gave everybody."""
 
     deltas: list[Delta]
     ends: list[End]
     stats: Stats
+    vectors: list[Vector] = []
 
 
-Command = Load | Submit | Count | Cancel
+Command = Load | Submit | Embed | Count | Cancel
 Report = Loaded | Ready | LoadFailed | Accepted | Counted | Rejected | Begin | Step
 
 _encoder = msgspec.msgpack.Encoder()

@@ -6,7 +6,6 @@ other end of its socket does. Knows nothing of HTTP.
 """
 
 import contextlib
-import queue
 import signal
 import socket
 import sys
@@ -16,14 +15,18 @@ import traceback
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from inference import embedder
 from inference.cost_model import TILE, CostModel, reach
 from inference.drafter import Drafter
+from inference.embedder import Embedder
 from inference.engine import Engine
+from inference.inbox import Audience, Inbox
 from inference.intake import Intake
 from inference.kv_cache import KvCache, StreamCache, UnifiedCache
 from inference.llama import Llama
+from inference.packing import Job
 from inference.renderer import Renderer
 from inference.sandbox import confine
 from inference.scheduler import Scheduler
@@ -36,6 +39,7 @@ from inference.wire import (
     Channel,
     Count,
     Delta,
+    Embed,
     End,
     EngineConfig,
     Load,
@@ -54,48 +58,12 @@ _WARM_UP = 64  # tokens computed before the first request
 Result = TypeVar("Result")
 
 
-class Inbox:
-    """Commands for the step loop, left by the intake thread. `None` means: stop."""
-
-    def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[list[Sequence] | Cancel | None] = queue.SimpleQueue()
-        self.put = self._queue.put
-
-    def take(self, patience: float | None) -> list[list[Sequence] | Cancel] | None:
-        """All commands there are; waits so many seconds for one, where there is none, or for
-        ever. None when the worker shall end."""
-        commands: list[list[Sequence] | Cancel] = []
-        try:
-            while (command := self._queue.get(timeout=0 if commands else patience)) is not None:
-                commands.append(command)
-        except queue.Empty:
-            return commands
-        return None
-
-
-class Audience:
-    """Who waits for the step that runs; when the last one hangs up, `interrupt` ends it."""
-
-    def __init__(self, interrupt: Callable[[bool], None]) -> None:
-        self._interrupt = interrupt
-        self._waiting: set[int] = set()
-        self._lock = threading.Lock()
-
-    def attends(self, plan: StepPlan) -> None:
-        with self._lock:
-            self._waiting = {chunk.seq.id for chunk in plan.chunks}
-            self._interrupt(False)
-
-    def loses(self, id: int) -> None:
-        """Request `id` was cancelled; called from the intake thread."""
-        with self._lock:
-            if id in self._waiting:
-                self._waiting.remove(id)
-                self._interrupt(not self._waiting)
-
-
 def run(
-    engine: Engine, scheduler: Scheduler, inbox: Inbox, audience: Audience, channel: Channel
+    engine: Engine,
+    scheduler: Scheduler,
+    inbox: Inbox[list[Sequence] | Cancel],
+    audience: Audience,
+    channel: Channel,
 ) -> None:
     """The loop: commands, plan, draft, step, commit, send."""
     while (commands := inbox.take(_patience(scheduler))) is not None:
@@ -106,7 +74,7 @@ def run(
                 case sequences:
                     scheduler.add(sequences)
         plan = scheduler.plan(time.monotonic())
-        audience.attends(plan)
+        audience.attends(chunk.seq.id for chunk in plan.chunks)
         announce(channel, plan, scheduler)
         plan = engine.draft(plan)
         result = engine.step(plan)
@@ -178,14 +146,16 @@ def _end(progress: Progress, now: float) -> End:
     )
 
 
-def receive(channel: Channel, intake: Intake, inbox: Inbox, audience: Audience) -> None:
-    """The intake thread: every `Submit` and `Count` is answered, in order; the end of the socket
-    stops all."""
+def receive(channel: Channel, intake: Intake, inbox: Inbox[Any], audience: Audience) -> None:
+    """The intake thread: every `Submit`, `Embed` and `Count` is answered, in order; the end of the
+    socket stops all."""
     try:
         while (command := channel.receive()) is not None:
             match command:
                 case Submit():
                     _admit(command, channel, intake, inbox)
+                case Embed():
+                    _enlist(command, channel, intake, inbox)
                 case Count():
                     _count(command, channel, intake)
                 case Cancel(id):
@@ -197,13 +167,22 @@ def receive(channel: Channel, intake: Intake, inbox: Inbox, audience: Audience) 
         inbox.put(None)
 
 
-def _admit(submit: Submit, channel: Channel, intake: Intake, inbox: Inbox) -> None:
+def _admit(
+    submit: Submit, channel: Channel, intake: Intake, inbox: Inbox[list[Sequence] | Cancel]
+) -> None:
     if read := _attempt(partial(intake.sequences, submit), submit.id, channel):
         sequences, thinking = read
         first = sequences[0]
         guided = first.guide is not None
         channel.send(Accepted(submit.id, first.prompt_len, thinking, guided))
         inbox.put(sequences)
+
+
+def _enlist(embed: Embed, channel: Channel, intake: Intake, inbox: Inbox[Job | Cancel]) -> None:
+    if read := _attempt(partial(intake.job, embed), embed.id, channel):
+        job, tokens = read
+        channel.send(Accepted(embed.id, tokens))
+        inbox.put(job)
 
 
 def _count(count: Count, channel: Channel, intake: Intake) -> None:
@@ -291,20 +270,32 @@ def serve(sock: socket.socket) -> None:
             _serve(command.config, channel, renderer)
 
 
+def _model(
+    config: EngineConfig, loaded: Callable[[], None]
+) -> tuple[Llama, Engine | Embedder, Callable[[Inbox[Any], Audience, Channel], None]]:
+    """A model ready to serve, and the loop that does."""
+    if config.pooling:
+        llama, computes, packer = embedder.load(config, loaded)
+        return llama, computes, partial(embedder.run, computes, packer)
+    llama, engine, scheduler = load(config, loaded)
+    return llama, engine, partial(run, engine, scheduler)
+
+
 def _serve(config: EngineConfig, channel: Channel, renderer: Renderer) -> None:
     try:
-        llama, engine, scheduler = load(config, lambda: channel.send(Loaded()))
+        llama, engine, loop = _model(config, lambda: channel.send(Loaded()))
         intake = Intake(llama, renderer)
     except InferenceError as error:
         channel.send(LoadFailed(error.message))
         return
-    inbox, audience = Inbox(), Audience(engine.interrupt)
+    inbox: Inbox[Any] = Inbox()
+    audience = Audience(engine.interrupt)
     waiter = (channel, intake, inbox, audience)
     thread = threading.Thread(target=receive, args=waiter, daemon=True)
     thread.start()
     with contextlib.suppress(OSError):  # the other end is gone, and everybody who waited
         channel.send(Ready(llama.info))
-        run(engine, scheduler, inbox, audience, channel)
+        loop(inbox, audience, channel)
     channel.close()
     thread.join()  # it reads the vocabulary
     engine.close()

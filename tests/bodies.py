@@ -9,9 +9,13 @@ from api.openai.responses.store import Store
 HI = [{"role": "user", "content": "Hi"}]
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 
+F = {"type": "function", "function": {"name": "f"}}
+ALLOWS = {"mode": "auto", "tools": [F]}
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 RESPONSES = "/v1/responses"
 MESSAGES, OLLAMA_CHAT, OLLAMA_GENERATE = "/v1/messages", "/api/chat", "/api/generate"
+EMBEDDINGS, OLLAMA_EMBED = "/v1/embeddings", "/api/embed"
+OLLAMA_EMBEDDINGS = "/api/embeddings"
 UNDERSTAND_RESPONSE = partial(create.understand, Store(), "")
 BODIES = {
     CHAT: {"messages": HI},
@@ -20,6 +24,9 @@ BODIES = {
     MESSAGES: {"messages": HI},
     OLLAMA_CHAT: {"messages": HI, "stream": False},
     OLLAMA_GENERATE: {"prompt": "Hi", "stream": False},
+    EMBEDDINGS: {"input": "Hi"},
+    OLLAMA_EMBED: {"input": "Hi"},
+    OLLAMA_EMBEDDINGS: {"prompt": "Hi"},
 }
 WRONG = [
     (CHAT, "messages", None),
@@ -36,8 +43,15 @@ WRONG = [
     (CHAT, "tools", {}),
     (CHAT, "tools.0.type", [{"type": "web_search", "function": {"name": "f"}}]),
     (CHAT, "tools.0.function.name", [{"function": {"name": "two words"}}]),
-    (CHAT, "tool_choice", "any"),
+    (CHAT, "tool_choice", "some"),
     (CHAT, "tool_choice", {"type": "function"}),
+    (CHAT, "tool_choice", {"type": "allowed_tools"}),
+    (CHAT, "tool_choice", {"type": "allowed_tools", "allowed_tools": {"mode": "auto"}}),
+    (CHAT, "tool_choice", {"type": "allowed_tools", "allowed_tools": {"tools": [F]}}),
+    *(
+        (CHAT, "tool_choice", {"type": "allowed_tools", "allowed_tools": ALLOWS | wrong})
+        for wrong in ({"mode": "any"}, {"tools": []}, {"tools": ["f"]}, {"tools": [F] * 129})
+    ),
     (CHAT, "parallel_tool_calls", "both"),
     (CHAT, "response_format.type", {"type": "yaml"}),
     (CHAT, "response_format", {"type": "json_schema"}),
@@ -78,7 +92,7 @@ WRONG = [
     (CHAT, "model", "m" * 257),
     (CHAT, "stream", "yes"),
     (CHAT, "stream_options", True),
-    (CHAT, "stream_options.include_usage", {"include_usage": 1}),
+    (CHAT, "stream_options.include_usage", {"include_usage": 2}),
     (CHAT, "max_tokens", 0),
     (CHAT, "stop", 5),
     (CHAT, "stop.0", [5]),
@@ -102,7 +116,7 @@ WRONG = [
     (COMPLETIONS, "prompt", [[1], []]),
     (COMPLETIONS, "prompt", ["Hi"] * 33),
     (COMPLETIONS, "echo", True),
-    (COMPLETIONS, "echo", 0),
+    (COMPLETIONS, "echo", 0.0),
     (COMPLETIONS, "logprobs", 0),
     (COMPLETIONS, "suffix", "end"),
     (COMPLETIONS, "best_of", 2),
@@ -140,7 +154,7 @@ WRONG = [
         "tools.0.namespace.tools.0",
         [{"type": "namespace", "name": "x", "tools": [{"type": "mcp"}]}],
     ),
-    (RESPONSES, "tool_choice", "any"),
+    (RESPONSES, "tool_choice", "some"),
     (RESPONSES, "tool_choice", {"type": "web_search"}),
     (RESPONSES, "tool_choice", {"type": "allowed_tools", "mode": "auto", "tools": ["f"]}),
     (RESPONSES, "tool_choice", {"type": "allowed_tools", "mode": "none", "tools": []}),
@@ -164,4 +178,26 @@ WRONG = [
     (RESPONSES, "moderation", {"model": "x"}),
     (RESPONSES, "prompt", {"id": "x"}),
     (RESPONSES, "top_logprobs", 3),
+    (EMBEDDINGS, "input", None),
+    (EMBEDDINGS, "input", ""),
+    (EMBEDDINGS, "input", []),
+    (EMBEDDINGS, "input", ["Hi", ""]),
+    (EMBEDDINGS, "input", ["Hi", 5]),
+    (EMBEDDINGS, "input", [1.5]),
+    (EMBEDDINGS, "input", [-1]),
+    (EMBEDDINGS, "input", [2**31]),
+    (EMBEDDINGS, "input", [[1], []]),
+    (EMBEDDINGS, "input", [[[1]]]),
+    (EMBEDDINGS, "input", ["Hi"] * 2049),
+    (EMBEDDINGS, "encoding_format", "int8"),
+    (EMBEDDINGS, "dimensions", 0),
+    (EMBEDDINGS, "dimensions", 2**31),
+    (EMBEDDINGS, "timeout", 0),
+    (EMBEDDINGS, "model", 5),
+    (OLLAMA_EMBED, "input", {"text": "Hi"}),
+    (OLLAMA_EMBED, "input.1", ["Hi", 5]),
+    (OLLAMA_EMBED, "input", ["Hi"] * 2049),
+    (OLLAMA_EMBED, "dimensions", -1),
+    (OLLAMA_EMBED, "truncate", "perhaps"),
+    (OLLAMA_EMBEDDINGS, "prompt", ["Hi"]),
 ]

@@ -30,7 +30,7 @@ SCHEDULER, CACHE, TREE = (
 )
 JOURNAL, REPLICA, POOL = (f"inference/{name}.py" for name in ("journal", "replica", "pool"))
 WORKER, INTAKE, SEQUENCE = (f"inference/{name}.py" for name in ("worker", "intake", "sequence"))
-PARSER, HOLDBACK = "inference/parser.py", "inference/holdback.py"
+PARSER, HOLDBACK, INBOX = (f"inference/{name}.py" for name in ("parser", "holdback", "inbox"))
 
 BUGS = (
     Bug(
@@ -296,7 +296,7 @@ BUGS = (
     Bug(
         "the queue has no bound",
         POOL,
-        "if self._live + request.n > self._bound:",
+        "if self._live + n > self._bound:",
         "if False:",
         "tests/test_pool.py -k full_queue",
     ),
@@ -342,14 +342,14 @@ BUGS = (
     ),
     Bug(
         "one hang-up interrupts everybody's step",
-        WORKER,
+        INBOX,
         "self._interrupt(not self._waiting)",
         "self._interrupt(True)",
         "tests/test_worker.py",
     ),
     Bug(
         "a step that was interrupted once is interrupted for ever",
-        WORKER,
+        INBOX,
         "            self._interrupt(False)\n",
         "",
         "tests/test_worker.py",

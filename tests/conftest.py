@@ -8,6 +8,7 @@ from hypothesis import settings
 
 from inference import Deployment, Pool, Wishes, kv_cache, load_config, prepare
 from inference.llama import Llama
+from tests import embedding_model
 
 settings.register_profile("onebox", deadline=None)  # nothing in the suite is timed
 settings.load_profile("onebox")
@@ -30,6 +31,13 @@ def key_file(tmp_path: Path) -> Path:
 def deployment() -> Deployment:
     """The bundled model on this machine, 8 slots of 1,024 tokens."""
     return prepare(load_config(), "qwen3-demo", Wishes(context=8192, slots=8), tuned=False)
+
+
+@pytest.fixture(scope="session")
+def embedder(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
+    """The bundled model as an embedding model, pooled as Qwen3-Embedding is."""
+    path = embedding_model.write(tmp_path_factory.mktemp("embedder") / "embedder.gguf", "last")
+    return prepare(load_config(), str(path), Wishes(context=2048, slots=16), tuned=False)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """A stand-in at the Pool seam: answers requests from scripts and remembers what happened."""
 
 import asyncio
+import struct
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -11,6 +12,8 @@ from api.keys import KeyFile
 from api.origins import Reach
 from api.server import Server, bind, server_for
 from inference import (
+    EmbeddingRequest,
+    Embeddings,
     Finished,
     GenerationEvent,
     GenerationRequest,
@@ -33,6 +36,7 @@ LIMITS = Limits()
 
 CALL = ToolCallDelta(0, 0, ToolCall("call_1", "weather", '{"city": "Oslo"}'))
 USAGE = Usage(prompt_tokens=7, completion_tokens=2, cached_tokens=3)
+VECTOR = struct.pack("<2f", 0.6, 0.8)
 TIMINGS = Timings(queued=0.001, first_token=0.1, total=0.3)
 
 
@@ -123,6 +127,22 @@ class FakePool:
         except (GeneratorExit, asyncio.CancelledError):
             self.cancelled.set()
             raise
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """The same vector for every input, unless a script has an error."""
+        self.requests.append(request)
+        try:
+            for step in self.scripts.pop(0) if self.scripts else ():
+                match step:
+                    case asyncio.Event():
+                        self.waiting.set()
+                        await self._until(step)
+                    case Exception():
+                        raise step
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+        return Embeddings((VECTOR,) * len(request.inputs), 7, 0.3)
 
     async def count(self, request: GenerationRequest) -> int:
         """Seven, unless a script of one error is to be played."""

@@ -12,12 +12,13 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from inference import worker
+from inference import embedder, worker
 from inference.sequence import Sampled
 from inference.types import NumericalError
 
 DEADLY, DEADLY_LATER, STUCK, NUMBERLESS = "POISON", "VENOM", "MOLASSES", "NONSENSE"
 LATER = 5  # tokens into the answer
+_load_embedder = embedder.load
 
 
 def _die() -> None:
@@ -46,7 +47,22 @@ def _poison(llama, engine) -> None:
     harmless, engine.step = engine.step, step
 
 
+def _poisoned_embedder(config, loaded):
+    """That of an embedding model, in which only the deadly word is one."""
+    llama, computes, packer = _load_embedder(config, loaded)
+
+    def step(batch):
+        for row in (part.row for part in batch.parts):
+            if DEADLY.encode() in b"".join(llama.pieces[token] for token in row.tokens):
+                _die()
+        return harmless(batch)
+
+    harmless, computes.step = computes.step, step
+    return llama, computes, packer
+
+
 def main(doom: Path, descriptor: int) -> None:
+    embedder.load = _poisoned_embedder
     load, prove = worker.load, worker.prove
 
     def poisoned(*args):

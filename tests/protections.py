@@ -135,7 +135,7 @@ PROTECTIONS = (
     Bug(
         "a model is a name of the catalogue",
         "inference/pool.py",
-        'if request.model not in (None, "default", model.name, *model.aliases):',
+        'if name not in (None, "default", model.name, *model.aliases):',
         "if False:",
         "tests/test_pool.py",
     ),

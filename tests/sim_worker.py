@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 from inference import worker
 from inference.cost_model import CostModel
+from inference.inbox import Audience, Inbox
 from inference.intake import Intake
 from inference.kv_cache import KvCache, StreamCache, UnifiedCache
 from inference.launch import End
@@ -52,8 +53,8 @@ class SimWorker:
         self._loop = asyncio.get_running_loop()
         self.wire = Wire(rng, self._sent, self._received)
         self._build(scenario.config)
-        self._inbox = worker.Inbox()
-        self._audience = worker.Audience(self._interrupt)
+        self._inbox = Inbox()
+        self._audience = Audience(self._interrupt)
         self._load, self._wake, self._hung_up = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._busy_until = 0.0  # the intake
         self._counts: Counter[str] = Counter()
@@ -211,7 +212,7 @@ class SimWorker:
         await self._reaches("plan")
         now = self._loop.time()
         plan = self.scheduler.plan(now)
-        self._audience.attends(plan)
+        self._audience.attends(chunk.seq.id for chunk in plan.chunks)
         computed = [chunk.seq for chunk in plan.chunks]
         self._check_plan(computed, now)
         self.touched |= set(map(_number, computed))

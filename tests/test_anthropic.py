@@ -38,6 +38,8 @@ EVERYTHING = [
 ]
 
 
+F = {"name": "f", "input_schema": {}}
+BUDGET = {"type": "enabled", "budget_tokens": 2048}
 FORM = {"type": "json_schema", "schema": SCHEMA}
 
 
@@ -91,7 +93,7 @@ def test_a_body_with_everything_becomes_the_request_it_means():
             {"name": "x", "input_schema": {}},
         ],
         "tool_choice": {"type": "auto", "disable_parallel_tool_use": True},
-        "thinking": {"type": "enabled", "budget_tokens": 2048},
+        "thinking": BUDGET,
         "stop_sequences": ["\n\nHuman:", ""],
         "temperature": 1,
         "top_p": 0.9,
@@ -99,7 +101,7 @@ def test_a_body_with_everything_becomes_the_request_it_means():
         "metadata": {"user_id": "somebody"},
         "service_tier": "auto",
         "context_management": {"edits": []},
-        "output_config": {"effort": "high"},
+        "output_config": {"effort": "low"},
     }
     assert to_request(validate(MessagesBody, body), "id-1") == GenerationRequest(
         id="id-1",
@@ -155,6 +157,11 @@ def test_what_an_answer_has_to_be_is_understood(said, meant):
     assert request_of({"tools": [WEATHER]} | said).constraints == tuple(meant)
 
 
+def test_of_both_names_for_a_format_the_newer_counts():
+    both = {"output_format": FORM, "output_config": {"format": FORM | {"schema": {}}}}
+    assert request_of(both).constraints == (Constraint("schema", "output_config", "{}"),)
+
+
 def test_an_answer_that_is_begun_goes_on():
     assert request_of({"messages": [*HI, {"role": "assistant", "content": "{"}]}).continued
     assert not request_of({}).continued
@@ -180,6 +187,10 @@ def test_null_and_silence_say_nothing_and_nobody_thinks_unasked():
             (Message("system", "Be brief."), Message("user", "Hi")),
         ),
         ({"model": ""}, "model", None),
+        ({"output_config": {"effort": "low"}}, "thinking_budget", 1024),
+        ({"output_config": {"effort": "max"}}, "thinking_budget", None),
+        ({"output_config": {"effort": "low"}, "thinking": BUDGET}, "thinking_budget", 2048),
+        ({"tools": [dict.fromkeys(("type", "strict", "description")) | F]}, "tools", (Tool("f"),)),
         ({"top_k": -1}, "sampling", Sampling(top_k=0)),
         (
             {

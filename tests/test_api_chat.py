@@ -21,11 +21,13 @@ from inference import (
     Tool,
     ToolCall,
 )
-from tests.bodies import HI, SCHEMA
+from tests.bodies import HI, SCHEMA, F
 from tests.fake_pool import CALL, FakePool, end, serving
 
 FUNCTION = {"strict": True, "parameters": SCHEMA, "name": "weather"}
 WEATHER = {"type": "function", "function": FUNCTION}
+ALLOWS = {"mode": "required", "tools": [WEATHER]}
+ALLOWED, FLAT = ({"type": "allowed_tools"} | said for said in ({"allowed_tools": ALLOWS}, ALLOWS))
 OFFERED = Tool("weather", "", SCHEMA, strict=True, written=FUNCTION)
 
 
@@ -88,7 +90,7 @@ def test_a_body_with_everything_becomes_the_request_it_means():
         ),
         tools=(OFFERED,),
         thinking=False,
-        template_kwargs={"style": "dry"},
+        template_kwargs={"enable_thinking": False, "style": "dry"},  # the pool decides
         sampling=Sampling(1, 0, 0.9, 0.05, 1.1, 0.5, -0.5, 42, ((17, -100.0), (18, 1.5))),
         max_tokens=9,
         min_tokens=1,
@@ -121,6 +123,12 @@ def test_null_says_nothing():
         ({"repetition_penalty": 2, "repeat_penalty": 3}, "sampling", Sampling(repeat_penalty=2)),
         ({"logit_bias": {}}, "sampling", Sampling(logit_bias=())),
         ({"ignore_eos": "TRUE"}, "ignore_eos", True),
+        ({"ignore_eos": 1}, "ignore_eos", True),
+        ({"temperature": "0.7", "top_k": "5"}, "sampling", Sampling(temperature=0.7, top_k=5)),
+        ({"max_tokens": "128", "n": "2"}, "max_tokens", 128),
+        ({"seed": "-1"}, "sampling", Sampling()),
+        ({"tools": [WEATHER, F], "tool_choice": ALLOWED}, "tools", (OFFERED,)),
+        ({"tools": [WEATHER, F], "tool_choice": FLAT}, "tools", (OFFERED,)),
         ({"enable_thinking": True}, "thinking", True),
         ({"reasoning_effort": "none"}, "thinking", False),
         ({"reasoning_effort": "high"}, "thinking", True),
@@ -173,6 +181,8 @@ NAMED = {"type": "function", "function": {"name": "weather"}}
         ),
         ({"guided_grammar": "start: a"}, [("grammar", "guided_grammar", "start: a")]),
         ({"tool_choice": "required"}, [("calls", "tool_choice")]),
+        ({"tool_choice": "any"}, [("calls", "tool_choice")]),
+        ({"tool_choice": ALLOWED}, [("calls", "tool_choice")]),
         ({"tool_choice": NAMED}, [("calls", "tool_choice", "weather")]),
         (
             {"tool_choice": {"type": "function", "name": "weather"}, "response_format": FORM},

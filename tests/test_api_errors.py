@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.body import MAX_BODY, MAX_DRAINED, parse_object
-from api.openai import chat, completions
+from api.openai import chat, completions, embeddings
 from api.openai.responses import create
 from inference import (
     BadRequest,
@@ -26,19 +26,16 @@ from inference import (
     UnknownModel,
     WorkerLost,
 )
-from tests.bodies import BODIES, CHAT, COMPLETIONS, RESPONSES, UNDERSTAND_RESPONSE, WRONG
+from tests.bodies import BODIES, CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, WRONG
 from tests.fake_pool import FakePool, post_head, serving
+from tests.understanding import requests
 
 JSON_TYPE = {"Content-Type": "application/json"}
 MODELS = {
     CHAT: chat.ChatBody,
     COMPLETIONS: completions.CompletionBody,
     RESPONSES: create.ResponsesBody,
-}
-UNDERSTAND = {
-    CHAT: chat.understand,
-    COMPLETIONS: completions.understand,
-    RESPONSES: UNDERSTAND_RESPONSE,
+    EMBEDDINGS: embeddings.EmbeddingBody,
 }
 HUGE = 2**70
 
@@ -98,7 +95,7 @@ def error_of(response, status):
 
 
 def understand(path, body):
-    return UNDERSTAND[path](parse_object(json.dumps(body).encode()), "fake")
+    return requests(path, parse_object(json.dumps(body).encode()))
 
 
 @pytest.mark.parametrize(("path", "name", "texts"), NUMERIC)
@@ -155,10 +152,10 @@ def test_any_json_in_any_field_is_a_request_or_a_refusal(path, data):
     fields = st.sampled_from(sorted(MODELS[path].model_fields))
     body = BODIES[path] | data.draw(st.dictionaries(fields, SHAPED, max_size=4))
     try:
-        requests = understand(path, body).requests
+        understood = understand(path, body)
     except BadRequest:
         return
-    for request in requests:
+    for request in understood:
         assert msgspec.msgpack.encode(asdict(request))
 
 

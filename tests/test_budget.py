@@ -8,7 +8,6 @@ import pytest
 
 from inference import GenerationRequest, Message, Pool, Sampling
 from inference.budget import Block, Budget, Tags
-from inference.sequence import TextOut
 from tests.scheduling import cheap_rows, finish, machine, make_sequence, step
 from tests.test_recovery import answer, chat, kill_when
 
@@ -115,14 +114,6 @@ def test_the_last_words_end_where_the_answer_must():
     assert seq.tokens[-2:] == [2, WORDS[0]]
 
 
-def test_a_stop_string_in_the_last_words_stops():
-    scheduler, engine = machine(1, following=thinker((OPEN,), 50))
-    seq = make_sequence(1, PROMPT, 40, budget=Budget(TAGS, 2, False), text=TextOut(("80 91",)))
-    scheduler.add([seq])
-    assert finish(scheduler, engine) == {1: "stop"}
-    assert seq.tokens[-1] == CLOSE
-
-
 def thinking(budget: int | None, **kwargs):
     return chat(SUM, **{"thinking": True, "thinking_budget": budget} | kwargs)
 
@@ -146,6 +137,19 @@ async def test_the_real_model_thinks_as_long_as_it_may(pool):
     assert await said(pool, thinking(6, max_tokens=10)) == (cut[: cut.index("So") + 2], "", 10)
 
 
+async def test_stop_strings_are_those_of_the_answer(pool):
+    cut = await said(pool, thinking(6))
+    for stop in ("8", "\n", "<", "think", "answer"):
+        assert (await said(pool, thinking(None, stop=(stop,))))[0] == THOUGHTS
+        assert (await said(pool, thinking(6, stop=(stop,))))[0] == cut[0]
+    stopped = await said(pool, thinking(None, stop=(" = ",)))
+    assert stopped[:2] == (THOUGHTS, "38 + 47")
+    begun = (Message("user", SUM), Message("assistant", "<think>\n8 + 7 ="))
+    goes_on = replace(thinking(None), messages=begun, continued=True)
+    undisturbed = await said(pool, goes_on)
+    assert await said(pool, replace(goes_on, stop=("1", "\n"))) == undisturbed
+
+
 async def test_thoughts_that_a_prompt_opens_are_bounded_too(pool):
     begun = (Message("user", SUM), Message("assistant", "<think>\n8 + 7"))
     goes_on = replace(thinking(2), messages=begun, continued=True)
@@ -156,6 +160,7 @@ async def test_nobody_can_tell_that_the_worker_of_thoughts_was_killed(pool):
     drawn = Sampling(temperature=0.9, top_p=0.9, seed=7, repeat_penalty=1.1)
     requests = [thinking(budget, ignore_eos=True) for budget in range(1, 13)]
     requests += [thinking(budget, sampling=drawn, n=2) for budget in (1, 4, 7)]
+    requests += [thinking(budget, stop=("So", "5")) for budget in (4, 7)]
     undisturbed = await asyncio.gather(*(answer(pool, request) for request in requests))
     before = pool.status().stats.completion_tokens
     running = [asyncio.create_task(answer(pool, request)) for request in requests]

@@ -317,7 +317,7 @@ def test_every_shipped_model_is_found_by_its_own_name(shipped: Config) -> None:
         for name, entry in shipped.models.items()
         for quant in entry.quants or ("",)
     ]
-    assert len({model.name for model in models}) == len(models) == 28
+    assert len({model.name for model in models}) == len(models) == 36
     assert [shipped.find(model.name) for model in models] == models
 
 

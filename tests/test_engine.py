@@ -16,6 +16,7 @@ from inference.cost_model import CostModel
 from inference.drafter import Drafter
 from inference.engine import Engine
 from inference.gguf_format import read
+from inference.inbox import Audience
 from inference.intake import Intake
 from inference.kv_cache import IDS, StreamCache, UnifiedCache
 from inference.llama import Llama
@@ -24,7 +25,6 @@ from inference.scheduler import Scheduler
 from inference.sequence import Chunk, SamplingParams, Sequence, StepPlan
 from inference.types import BadModelFile, ContextTooLong, DoesNotFit, Message
 from inference.wire import Chat, Submit
-from inference.worker import Audience
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "qwen3_demo_greedy.json").read_text())
 GREEDY = SamplingParams(temperature=0)
@@ -250,11 +250,10 @@ def test_a_step_that_was_interrupted_leaves_nothing_behind(machine):
 def test_a_step_is_interrupted_when_the_last_who_waits_for_it_hangs_up():
     said = []
     audience = Audience(said.append)
-    chunks = tuple(Chunk(Sequence(id=id, tokens=[1], limit=9), 0, 1) for id in (1, 2, 2))
-    audience.attends(StepPlan(decodes=chunks))
+    audience.attends((1, 2, 2))
     for id in (3, 1, 2, 2):
         audience.loses(id)
-    audience.attends(StepPlan(decodes=chunks))
+    audience.attends((1, 2, 2))
     assert said == [False, False, True, False]
 
 

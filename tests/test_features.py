@@ -282,7 +282,8 @@ FEATURES: dict[str, dict[str, Try]] = {
             },
         },
         says("So I answer"),
-    ),
+    )
+    | each(OLLAMA, LONG_OPTIONS | {"think": "low"}, says('"thinking":"')),
     "an answer begun by the client": each(
         {
             "chat": {"messages": BEGUN, "continue_final_message": True},

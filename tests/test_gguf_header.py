@@ -13,7 +13,7 @@ from benchmarks.synthetic import PRESETS, write
 from inference.gguf_format import BLOCKS
 from inference.gguf_header import QUANTS, read_header
 from inference.types import BadModelFile
-from tests.headers import Handmade, array, figures, tensor, text, u32, write_header
+from tests.headers import Handmade, array, figures, string, tensor, text, u32, write_header
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +64,25 @@ def test_figures_per_layer_count_as_the_largest(tmp_path: Path) -> None:
     heads = array("qwen3.attention.head_count_kv", 5, 3) + struct.pack("<3i", 1, 2, 1)
     header = read_header(Handmade((*figures().values(), heads)).at(tmp_path / "m.gguf"))
     assert header.kv_heads == 2
+
+
+@pytest.mark.parametrize(("number", "pooling"), [(0, ""), (1, "mean"), (2, "cls"), (3, "last")])
+def test_an_embedding_model_says_how_it_is_pooled(
+    number: int, pooling: str, tmp_path: Path
+) -> None:
+    header = read_header(extra(u32("qwen3.pooling_type", number)).at(tmp_path / "m.gguf"))
+    assert (header.pooling, header.causal) == (pooling, True)
+    assert header.whole_inputs == (pooling in ("mean", "cls"))
+    assert read_header(extra().at(tmp_path / "m.gguf")).pooling == ""
+
+
+def test_a_model_that_sees_all_of_an_input_keeps_none_of_it(tmp_path: Path) -> None:
+    causal = string("qwen3.attention.causal") + struct.pack("<I?", 7, False)
+    pooled = u32("qwen3.pooling_type", 3)
+    header = read_header(extra(causal, pooled).at(tmp_path / "m.gguf"))
+    assert header.encodes and header.whole_inputs and header.kv_bytes_per_token("f16") == 0
+    answering = read_header(extra(causal).at(tmp_path / "m.gguf"))
+    assert not answering.whole_inputs and answering.kv_bytes_per_token("f16") > 0
 
 
 def test_names_are_fit_for_a_terminal(tmp_path: Path) -> None:
@@ -128,6 +147,7 @@ HOSTILE = {
         "block_count",
     ),
     "text for a number": (extra(text("qwen3.expert_count", "two")), "not a number it can be"),
+    "a reranker": (extra(u32("qwen3.pooling_type", 4)), "is a reranker"),
     "one of several parts": (extra(u32("split.count", 3)), "split"),
     "a tensor without dimensions": (Handmade(tensors=(tensor(dims=()),)), "0 dimensions"),
     "a tensor of nothing": (Handmade(tensors=(tensor(dims=(8, 0)),)), "impossible"),

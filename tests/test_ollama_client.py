@@ -97,8 +97,6 @@ async def test_what_changes_models_is_said_not_to_be_done_here():
             client.create("mine", from_="fake"),
             client.copy("fake", "mine"),
             client.delete("fake"),
-            client.embed("fake", "Hi"),
-            client.embeddings("fake", "Hi"),
         ):
             with pytest.raises(ollama.ResponseError) as refusal:
                 await asked

@@ -35,10 +35,8 @@ SAMPLES: list[tuple[str, list[Piece]]] = [
 ]
 
 
-def parse(
-    parts: list[str], *, thinking: bool = False, tools: bool = True, guided: bool = False
-) -> list[Piece]:
-    parser = StreamParser(thinking=thinking, tools=tools, guided=guided)
+def parse(parts: list[str], **said: bool) -> list[Piece]:
+    parser = StreamParser(**{"thinking": False, "tools": True} | said)
     pieces = [piece for part in parts for piece in parser.feed(part)]
     return joined(pieces + parser.finish())
 
@@ -188,6 +186,19 @@ def test_thoughts_that_were_begun_and_closed_for_want_of_a_budget_are_over():
 def test_a_call_of_what_json_cannot_say_stays_text(value):
     text = f'<tool_call>{{"name": "f", "arguments": {{"x": {value}}}}}</tool_call>'
     assert parse([text]) == [Text(text)]
+
+
+def test_an_answer_that_is_kept_to_something_is_calls_or_has_none():
+    answer = f'{{"tags": "<think>"}}{CALL}'
+    for text, expected in (
+        (answer, [Text(answer)]),
+        (f"<think>\nhm\n</think>\n\n{answer}", [Reasoning("hm"), Text(answer)]),
+        (f"<think>\nhm\n</think>\n\n{CALL}\n{CALL}", [Reasoning("hm"), WEATHER, WEATHER]),
+    ):
+        for parts in ([text], list(text)):
+            assert parse(parts, either=True) == expected
+    parser = StreamParser(thinking=False, tools=True, either=True)
+    assert parser.feed('{"tag": "<tool_call>') == [Text('{"tag": "'), Text("<tool_call>")]
 
 
 def test_without_tools_a_call_that_was_begun_is_text():

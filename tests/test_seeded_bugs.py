@@ -2,12 +2,7 @@
 
 import pytest
 
-from tests.bugs import BUGS
-from tests.model_bugs import MODEL_BUGS
-from tests.protections import PROTECTIONS
-from tests.seeded_bugs import ROOT
-
-ALL = (*BUGS, *MODEL_BUGS, *PROTECTIONS)
+from tests.seeded_bugs import ALL, ROOT
 
 
 @pytest.mark.parametrize("bug", ALL, ids=lambda bug: bug.name)

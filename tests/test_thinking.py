@@ -84,9 +84,9 @@ def test_switches_may_be_spelled_out(field, spelled):
     ("field", "value"),
     [
         ("think", "perhaps"),
-        ("think", 1),
+        ("think", 2),
         ("reasoning", "high"),
-        ("reasoning.enabled", {"enabled": 1}),
+        ("reasoning.enabled", {"enabled": 2}),
         ("reasoning.exclude", {"exclude": True}),
         ("reasoning.max_tokens", {"max_tokens": -2}),
         ("thinking_budget", -2),
@@ -143,11 +143,8 @@ def test_the_last_word_counts_and_holds_until_there_is_another():
 
 
 def test_a_field_wins_over_the_text_and_a_budget_of_nothing_over_all():
-    for said in ({"thinking": True}, {"template_kwargs": {"enable_thinking": True}}):
-        assert thinks(talk(("user", "/no_think"), **said), False) is True
-        assert thinks(talk(("user", "/think"), thinking_budget=0, **said), True) is False
-    request = talk(("user", "a"), thinking=False, template_kwargs={"enable_thinking": True})
-    assert thinks(request, True) is False
+    assert thinks(talk(("user", "/no_think"), thinking=True), False) is True
+    assert thinks(talk(("user", "/think"), thinking=True, thinking_budget=0), True) is False
 
 
 @pytest.mark.parametrize("text", ["/think", "/no_think", "Hi"])

@@ -3,12 +3,13 @@
 import time
 from types import SimpleNamespace
 
+from inference.inbox import Audience
 from inference.intake import Intake
 from inference.renderer import Renderer
-from inference.sequence import Chunk, Progress, SamplingParams, Sequence, StepPlan
+from inference.sequence import Progress, SamplingParams, Sequence
 from inference.types import DeadlineExceeded
 from inference.wire import Begin, Delta, Rejected, Said, Step, Submit, Tokens
-from inference.worker import Audience, announce, report
+from inference.worker import announce, report
 from tests.scheduling import machine, make_sequence
 
 
@@ -34,7 +35,7 @@ def test_a_fault_ends_all_choices_of_a_request_once_after_their_last_text():
 def test_a_step_is_interrupted_when_the_last_one_hangs_up():
     said = []
     audience = Audience(said.append)
-    audience.attends(StepPlan(decodes=tuple(Chunk(make_sequence(id, [1]), 0, 1) for id in (1, 2))))
+    audience.attends((1, 2))
     for id in (3, 1, 1, 2):
         audience.loses(id)
     assert said == [False, False, True]

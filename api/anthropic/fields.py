@@ -41,7 +41,7 @@ def _role(role: Any) -> Any:
 
 
 def _custom(kind: Any) -> Any:
-    if kind not in (None, "custom"):
+    if kind != "custom":
         raise ValueError("Server tools are not supported, only those with an input_schema")
     return kind
 

@@ -4,7 +4,7 @@ Both are pure but for their routes. Shapes follow Anthropic's API reference. Who
 thinking gets none, as there: many clients take the first block of an answer for its text.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final, Literal
 
@@ -26,7 +26,7 @@ from api.asking import ask
 from api.body import INT32, SchemaText, WireModel, Word, read
 from api.dialect import EVENTS
 from api.document import JSON, Operation, body_schema
-from api.fields import BasicSampling, Stops
+from api.fields import EFFORTS, BasicSampling, Stops
 from api.streaming import Call, answer
 from inference import Constraint, GenerationRequest, Message, Models
 
@@ -51,8 +51,7 @@ class OutputFormat(WireModel):
 
 
 class OutputConfig(WireModel):
-    """`effort` is ignored."""
-
+    effort: Word | None = None
     format: OutputFormat | None = None
 
 
@@ -65,6 +64,7 @@ class PromptBody(WireModel):
     tools: list[ClientTool] = Field([], max_length=512)
     tool_choice: ToolChoice = ToolChoice()
     thinking: Thinking = Thinking(type="disabled", budget_tokens=None)
+    output_config: OutputConfig = OutputConfig()
 
     def shared(self) -> dict[str, Any]:
         """The fields of a `GenerationRequest` that a prompt is made of."""
@@ -75,28 +75,33 @@ class PromptBody(WireModel):
             "messages": (*system, *said),
             "tools": () if self.tool_choice.type == "none" else tuple(map(tool_of, self.tools)),
             "thinking": self.thinking.type != "disabled",
-            "thinking_budget": self.thinking.budget_tokens,
+            "thinking_budget": self._most_thoughts(),
             "continued": said[-1].role == "assistant" and not said[-1].tool_calls,
         }
+
+    def _most_thoughts(self) -> int | None:
+        """Tokens; an effort says how many where nothing else does."""
+        said = self.thinking.budget_tokens
+        return EFFORTS.get(self.output_config.effort or "") if said is None else said
 
 
 class MessagesBody(PromptBody, BasicSampling):
     max_tokens: int | None = Field(None, ge=1, le=INT32)
     stream: bool = False
     stop_sequences: Stops = ()
-    output_config: OutputConfig = OutputConfig()
     output_format: OutputFormat | None = None
 
-    def constraints(self) -> Iterator[Constraint]:
-        """A forced call leaves no text of which anything else could be asked."""
-        forms = {"output_format": self.output_format, "output_config": self.output_config.format}
+    def constraints(self) -> tuple[Constraint, ...]:
+        """A forced call leaves no text of which anything else could be asked. `output_format` is
+        what `output_config.format` was called before: who says both means the latter."""
         if forced := self.tool_choice.constraint():
-            yield forced
-            return
-        for field, form in forms.items():
-            if form:
-                several = not self.tool_choice.disable_parallel_tool_use
-                yield Constraint("schema", field, form.source, several=several)
+            return (forced,)
+        new = self.output_config.format
+        if (form := new or self.output_format) is None:
+            return ()
+        field = "output_config" if new else "output_format"
+        several = not self.tool_choice.disable_parallel_tool_use
+        return (Constraint("schema", field, form.source, several=several),)
 
 
 class TokenCount(msgspec.Struct):
@@ -124,7 +129,7 @@ def to_request(body: MessagesBody, id: str) -> GenerationRequest:
         id=id,
         max_tokens=body.max_tokens,
         stop=body.stop_sequences,
-        constraints=tuple(body.constraints()),
+        constraints=body.constraints(),
         sampling=body.sampling(),
         **body.shared(),
     )

@@ -16,12 +16,6 @@ def _no_images(images: Any) -> None:
         raise ValueError("Images are not supported")
 
 
-def _said(options: Any) -> Any:
-    if not isinstance(options, dict):
-        return options
-    return {name: value for name, value in options.items() if value is not None}
-
-
 Images = Annotated[
     None,
     BeforeValidator(_no_images),
@@ -90,11 +84,9 @@ class OfferedTool(WireModel):
 class Options(FullSampling):
     num_predict: Annotated[int, Field(ge=-2, le=INT32)] | None = None
     stop: Stops = ()
+    temperature: Annotated[float, Field(ge=0, le=100)] | None = None  # no bound in Ollama
 
     def meant(self) -> dict[str, Any]:
         """The fields of a `GenerationRequest`; limits under 1 are none."""
         limit = self.num_predict if self.num_predict and self.num_predict > 0 else None
         return {"sampling": self.sampling(), "max_tokens": limit, "stop": self.stop}
-
-
-SentOptions = Annotated[Options, BeforeValidator(_said)]

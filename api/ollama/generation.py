@@ -15,6 +15,7 @@ from pydantic import Field
 
 from api.body import Text, WireModel, Word, read
 from api.document import JSON, Operation, body_schema
+from api.fields import EFFORTS
 from api.keep_alive import KeepAlive
 from api.ollama.encoder import ChatLine, Encoder, GenerateLine, loaded
 from api.ollama.errors import LINES
@@ -24,7 +25,6 @@ from api.ollama.fields import (
     OfferedTool,
     Options,
     SentMessage,
-    SentOptions,
     Think,
 )
 from api.streaming import Call, Errand, answer
@@ -57,7 +57,7 @@ class GenerateBase(WireModel):
 
     model: Word | None = None
     stream: bool = True
-    options: SentOptions = Options()
+    options: Options = Options()
     think: Think = None
     format: Format = ()
     keep_alive: KeepAlive | None = None
@@ -68,9 +68,13 @@ class GenerateBase(WireModel):
 
     def shared(self) -> dict[str, Any]:
         """The fields of a `GenerationRequest` that both endpoints say alike."""
-        thinking = None if self.think is None else bool(self.think)
-        said = {"thinking": thinking, "constraints": self.format}
-        return self.about() | said | self.options.meant()
+        return {
+            **self.about(),
+            "thinking": None if self.think is None else bool(self.think),
+            "thinking_budget": EFFORTS.get(self.think) if isinstance(self.think, str) else None,
+            "constraints": self.format,
+            **self.options.meant(),
+        }
 
 
 class ChatAsked(GenerateBase):

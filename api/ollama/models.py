@@ -1,7 +1,7 @@
 """Ollama's addresses about models: which there are, which are loaded, and what cannot be changed.
 
 A model is listed under all its names, as programs look for theirs in the list. What would make or
-delete one is not done over HTTP; embeddings are not there yet.
+delete one is not done over HTTP.
 """
 
 from collections.abc import Awaitable, Callable
@@ -28,8 +28,6 @@ _NOT_HERE: Final = {
     "/api/copy": "Models are not copied over HTTP; give them aliases in models.yaml.",
     "/api/delete": "Models are not deleted over HTTP.",
     "/api/blobs/{digest}": "Models are not made over HTTP; list them in models.yaml.",
-    "/api/embed": "Embeddings are not supported yet.",
-    "/api/embeddings": "Embeddings are not supported yet.",
 }
 _METHODS: Final = {"/api/delete": ("delete",), "/api/blobs/{digest}": ("head", "post")}
 
@@ -52,6 +50,7 @@ class Listed(TypedDict):
     size: int
     digest: str
     details: Details
+    capabilities: list[str]
 
 
 class Running(Listed):
@@ -145,6 +144,7 @@ def _listed(name: str, now: PoolStatus) -> Listed:
         size=now.size,
         digest="",
         details=_details(now),
+        capabilities=now.capabilities,
     )
 
 
@@ -177,13 +177,15 @@ def _shown(now: PoolStatus) -> Shown:
         about["general.parameter_count"] = now.info.parameters
         # What a request may use, not what the model was trained for: programs fill it.
         about[f"{now.info.architecture}.context_length"] = now.info.context
+        if now.embeds:
+            about[f"{now.info.architecture}.embedding_length"] = now.info.dimensions
     return Shown(
         modelfile="",
         parameters=f"num_ctx {now.info.context}" if now.info else "",
         template="",
         details=_details(now),
         model_info=about,
-        capabilities=["completion", "tools", "thinking"],
+        capabilities=now.capabilities,
         modified_at=_LONG_AGO,
     )
 

@@ -21,7 +21,7 @@ from api.openai.common import (
     schema,
     unlimited,
 )
-from api.openai.constraints import Calling, ToolChoice
+from api.openai.constraints import MAX_TOOLS, Calling, ToolChoice
 from api.openai.encoder import Choice, ChunkChoice, Encoder
 from api.openai.fields import Arguments, Role
 from api.openai.functions import FunctionBody, ToolBody
@@ -45,11 +45,11 @@ REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
 MAX_CALLS: Final = 128
 ONE_BEGINNING: Final[dict[str, Any]] = {
     "if": {
-        "properties": {"continue_final_message": {"enum": [True, "true"]}},
+        "properties": {"continue_final_message": {"enum": [True, "true", 1]}},
         "required": ["continue_final_message"],
     },
-    "then": {"properties": {"add_generation_prompt": {"enum": [False, "false", None]}}},
-    "else": {"properties": {"add_generation_prompt": {"enum": [True, "true", None]}}},
+    "then": {"properties": {"add_generation_prompt": {"enum": [False, "false", 0, None]}}},
+    "else": {"properties": {"add_generation_prompt": {"enum": [True, "true", 1, None]}}},
 }
 
 router = APIRouter()
@@ -84,10 +84,10 @@ class MessageBody(WireModel):
 class ChatBody(GenerationBody, ThinkingBody):
     messages: list[MessageBody] = Field(min_length=1, max_length=2048)
     max_completion_tokens: Limit | None = None
-    tools: list[ToolBody] = Field([], max_length=128)
+    tools: list[ToolBody] = Field([], max_length=MAX_TOOLS)
     tool_choice: ToolChoice = Calling()
     parallel_tool_calls: bool = True
-    functions: list[FunctionBody] = Field([], max_length=128)
+    functions: list[FunctionBody] = Field([], max_length=MAX_TOOLS)
     function_call: Literal["auto", "none"] = "auto"
     continue_final_message: bool = False
     add_generation_prompt: bool | None = None
@@ -98,7 +98,8 @@ class ChatBody(GenerationBody, ThinkingBody):
         if "none" in (self.tool_choice.mode, self.function_call):
             return ()
         functions = [tool.function for tool in self.tools] or self.functions
-        return tuple(function.tool() for function in functions)
+        allowed = self.tool_choice.allowed
+        return tuple(f.tool() for f in functions if allowed is None or f.name in allowed)
 
     @model_validator(mode="after")
     def _one_beginning(self) -> Self:
@@ -135,7 +136,7 @@ def to_request(body: ChatBody, id: str) -> GenerationRequest:
         continued=body.continue_final_message,
         thinking=body.wants_thoughts(),
         thinking_budget=body.most_thoughts(),
-        template_kwargs=body.plain_kwargs(),
+        template_kwargs=body.chat_template_kwargs,
         max_tokens=unlimited(limit),
         **body.shared(),
     )

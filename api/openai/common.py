@@ -31,23 +31,7 @@ REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
     "grammar": ("",),
     "json_schema": ({},),
 }
-_BOOLEANS: Final = (
-    "stream",
-    "ignore_eos",
-    "enable_thinking",
-    "think",
-    "continue_final_message",
-    "add_generation_prompt",
-    "logprobs",
-    "echo",
-    "speculation",
-    "resumable",
-    "parallel_tool_calls",
-    "store",
-    "background",
-)
 _PRIORITY: Final[Mapping[str, int]] = {"priority": 1, "flex": -1}  # of OpenAI's service tiers
-SPELLED: Final[Mapping[str, bool]] = {"true": True, "false": False}
 
 
 def _not_zero(limit: int) -> int:
@@ -144,11 +128,7 @@ Body = TypeVar("Body", bound=GenerationBody)
 
 def read(model: type[Body], raw: Mapping[str, Any], refused: Mapping[str, tuple[Any, ...]]) -> Body:
     """A body as a `model`; raises `BadRequest` naming the field that is wrong or `refused`."""
-    said = dict(raw)
-    for field in _BOOLEANS:
-        if isinstance(spelled := said.get(field), str):
-            said[field] = SPELLED.get(spelled.lower(), spelled)
-    return body.read(model, said, {**REFUSED, **refused})
+    return body.read(model, raw, {**REFUSED, **refused})
 
 
 def generation(path: str, summary: str, takes: Takes, whole: Any, chunk: Any) -> Operation:
@@ -166,11 +146,7 @@ def generation(path: str, summary: str, takes: Takes, whole: Any, chunk: Any) ->
 
 def schema(model: type[GenerationBody], refused: Mapping[str, tuple[Any, ...]]) -> Schema:
     """The JSON schema of what `read` takes."""
-    found = body_schema(model, {**REFUSED, **refused})
-    fields = found["properties"]
-    for field in fields.keys() & set(_BOOLEANS) - refused.keys():
-        fields[field] = {"anyOf": [fields[field], {"enum": ["true", "false"]}]}
-    return found
+    return body_schema(model, {**REFUSED, **refused})
 
 
 def unlimited(limit: int | None) -> int | None:

@@ -12,16 +12,16 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from api.body import INT32, MAX_BODY, Text
 from api.folding import Answer
 from api.openai.common import (
     GenerationBody,
-    TokenId,
     generation,
     read,
     schema,
     unlimited,
 )
+from api.openai.prompts import Prompt, prompts
+from api.openai.prompts import schema as prompts_schema
 from api.openai.replies import Head, Reply, ReplyEncoder
 from api.streaming import Call, answer
 from inference import (
@@ -38,19 +38,6 @@ REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
     "suffix": ("",),
 }
 MAX_PROMPTS: Final = 32
-Prompt = Text | Annotated[tuple[TokenId, ...], Field(max_length=MAX_BODY)]
-
-_TOKEN: Final = {"type": "integer", "minimum": 0, "maximum": INT32}
-_ONE_PROMPT: Final = (
-    {"type": "string", "minLength": 1, "maxLength": MAX_BODY},
-    {"type": "array", "items": _TOKEN, "minItems": 1, "maxItems": MAX_BODY},
-)
-_SEVERAL_PROMPTS: Final = {
-    "type": "array",
-    "items": {"anyOf": _ONE_PROMPT},
-    "minItems": 1,
-    "maxItems": MAX_PROMPTS,
-}
 
 router = APIRouter()
 
@@ -60,28 +47,12 @@ async def create(http: Request) -> Response:
     return await answer(http, "completions", understand)
 
 
-def _prompts(value: Any) -> tuple[Prompt, ...]:
-    """The four ways to write prompts: a text, a list of texts, token ids, a list of those."""
-    single = isinstance(value, str) or (isinstance(value, list) and _is_tokens(value))
-    several = [value] if single else value
-    if not isinstance(several, list) or not 1 <= len(several) <= MAX_PROMPTS:
-        raise ValueError(f"Input should be a text, token ids or a list of 1 to {MAX_PROMPTS} such")
-    if not all(prompt and (isinstance(prompt, str) or _is_tokens(prompt)) for prompt in several):
-        raise ValueError("Every prompt should be a text or a list of token ids, and not empty")
-    return tuple(p if isinstance(p, str) else tuple(p) for p in several)
-
-
-def _is_tokens(value: Any) -> bool:
-    tokens = isinstance(value, list) and value
-    return bool(tokens) and all(type(t) is int and 0 <= t <= INT32 for t in value)
-
-
 class CompletionBody(GenerationBody):
     prompt: Annotated[
         tuple[Prompt, ...],
         Field(max_length=MAX_PROMPTS),
-        BeforeValidator(_prompts),
-        WithJsonSchema({"anyOf": [*_ONE_PROMPT, _SEVERAL_PROMPTS]}),
+        BeforeValidator(partial(prompts, most=MAX_PROMPTS)),
+        WithJsonSchema(prompts_schema(MAX_PROMPTS)),
     ]
 
 

@@ -10,13 +10,15 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from api.body import SchemaText, Text, WireModel, Word
+from api.document import Schema
 from api.fields import TOOL_NAME
 from inference import Constraint, ConstraintKind
 
 MAX_SOURCE: Final = 64 << 10  # characters
 MAX_CHOICES: Final = 1000
 
-_ANY: Final = ("auto", "none", "required")
+MAX_TOOLS: Final = 128
+MODES: Final = {"auto": "auto", "none": "none", "required": "required", "any": "required"}
 
 Source = Annotated[str, Field(min_length=1, max_length=MAX_SOURCE)]
 Choices = Annotated[
@@ -114,10 +116,12 @@ def _constraints(
 
 @dataclass(frozen=True, slots=True)
 class Calling:
-    """Whether tools are called: a mode, or `required` with the name of the one to call."""
+    """Whether tools are called: a mode, or `required` with the name of the one to call. Only those
+    that are `allowed` are offered, if that is said."""
 
     mode: str = "auto"
     name: str = ""
+    allowed: frozenset[str] | None = None
 
     @property
     def forced(self) -> bool:
@@ -127,32 +131,68 @@ class Calling:
 def calling_of(choice: Any) -> Calling:
     """Raises ValueError."""
     match choice:
-        case str() if choice in _ANY:
-            return Calling(choice)
-        case {"type": "function", "function": {"name": str(name)}} if name:
-            return Calling("required", name)
-        case {"type": "function", "name": str(name)} if name:
-            return Calling("required", name)
-    raise ValueError('Input should be "auto", "none", "required" or a function of the tools')
+        case str() if choice in MODES:
+            return Calling(MODES[choice])
+        case {"type": "allowed_tools", "allowed_tools": dict(said)}:
+            return _allowed(said)
+        case {"type": "allowed_tools"}:
+            return _allowed(choice)
+    if name := _named(choice):
+        return Calling("required", name)
+    raise ValueError('Input should be "auto", "none", "required" or functions of the tools')
 
 
+def _named(choice: Any) -> str:
+    """The function that is meant, as in a chat or as in OpenAI's Responses; "" if none is."""
+    match choice:
+        case {"type": "function", "function": {"name": str(name)}}:
+            return name
+        case {"type": "function", "name": str(name)}:
+            return name
+    return ""
+
+
+def _allowed(said: dict[str, Any]) -> Calling:
+    mode, tools = said.get("mode"), said.get("tools")
+    if mode not in ("auto", "required"):
+        raise ValueError('The mode of allowed_tools should be "auto" or "required"')
+    if not isinstance(tools, list) or not 1 <= len(tools) <= MAX_TOOLS:
+        raise ValueError(f"The tools of allowed_tools should be 1 to {MAX_TOOLS} functions")
+    names = frozenset(map(_named, tools))
+    if "" in names:
+        raise ValueError("The tools of allowed_tools should be functions with a name")
+    return Calling(mode, allowed=names)
+
+
+ALLOWING: Final = {"const": "allowed_tools"}
 _NAME: Final = {"type": "string", "pattern": TOOL_NAME}
-_NAMED: Final = {
+_NAMED: Final = {"type": "object", "properties": {"name": _NAME}, "required": ["name"]}
+_FUNCTION: Final = {
     "type": "object",
-    "properties": {"name": _NAME},
-    "required": ["name"],
+    "properties": {"type": {"const": "function"}, "function": _NAMED},
+    "required": ["type", "function"],
 }
+
+
+def some_of(function: Schema, **more: Schema) -> Schema:
+    """The JSON schema of functions that are allowed, each as `function` says."""
+    tools = {"type": "array", "items": function, "minItems": 1, "maxItems": MAX_TOOLS}
+    fields = {"mode": {"enum": ["auto", "required"]}, "tools": tools, **more}
+    return {"type": "object", "properties": fields, "required": list(fields)}
+
+
 ToolChoice = Annotated[
     Calling,
     BeforeValidator(calling_of),
     WithJsonSchema(
         {
             "anyOf": [
-                {"enum": list(_ANY)},
+                {"enum": list(MODES)},
+                _FUNCTION,
                 {
                     "type": "object",
-                    "properties": {"type": {"const": "function"}, "function": _NAMED},
-                    "required": ["type", "function"],
+                    "properties": {"type": ALLOWING, "allowed_tools": some_of(_FUNCTION)},
+                    "required": ["type", "allowed_tools"],
                 },
             ]
         }

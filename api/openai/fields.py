@@ -9,9 +9,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, WithJsonSchema
 
-from api.body import INT32, Text, json_text
+from api.body import INT32, Text, flag, json_text
 from api.fields import STRING
-from api.openai.common import SPELLED
 
 _ROLES: Final[Mapping[str, str]] = {"developer": "system", "function": "tool"}
 _RESERVED: Final = frozenset({"self", "messages", "tools", "add_generation_prompt"})
@@ -25,7 +24,7 @@ def _arguments(arguments: Any) -> Any:
     """Arguments as JSON text; some clients send the object itself, or [] for an empty one."""
     if isinstance(arguments, dict):
         return json_text(arguments)
-    return "{}" if arguments in (None, "", []) else arguments
+    return "{}" if arguments in ("", []) else arguments
 
 
 def _template_kwargs(kwargs: Any) -> Any:
@@ -34,7 +33,7 @@ def _template_kwargs(kwargs: Any) -> Any:
     if not all(isinstance(value, str | int | float | None) for value in kwargs.values()):
         raise ValueError("Every value should be a text, a number or a boolean")
     thinking = kwargs.get("enable_thinking")
-    if isinstance(thinking, str) and thinking.lower() not in SPELLED:
+    if isinstance(flag(thinking), str):
         raise ValueError("enable_thinking should be a boolean")
     budget = kwargs.get("thinking_budget", 0)
     if budget is not None and not (type(budget) is int and -1 <= budget <= INT32):
@@ -70,5 +69,5 @@ Role = Annotated[
 Arguments = Annotated[
     Text,
     BeforeValidator(_arguments),
-    WithJsonSchema({**STRING, "type": ["string", "object", "array", "null"], "maxItems": 0}),
+    WithJsonSchema({**STRING, "type": ["string", "object", "array"], "maxItems": 0}),
 ]

@@ -28,6 +28,7 @@ class Card(TypedDict):
     owned_by: str
     aliases: list[str]
     state: str
+    capabilities: list[str]
     max_model_len: NotRequired[int]
     context_length: NotRequired[int]
     meta: NotRequired[Meta]
@@ -67,6 +68,7 @@ def _card(now: PoolStatus) -> Card:
         owned_by="onebox",
         aliases=list(now.aliases),
         state=now.state,
+        capabilities=now.capabilities,
     )
     if now.info is not None:
         card["max_model_len"] = card["context_length"] = now.info.context

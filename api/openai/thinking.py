@@ -5,30 +5,23 @@ does in the end is decided where the model is known, in `inference/thoughts.py`.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from api.body import INT32, WireModel, Word
-from api.openai.common import SPELLED
+from api.body import INT32, SPELLED, WireModel, Word, flag
+from api.fields import EFFORTS
 from api.openai.fields import TemplateKwargs
 
-# Words for how much to think, and the tokens that each allows; -1 is without a bound.
-_OFF: Final = ("none", "minimal")
-_EFFORTS: Final[Mapping[str, int]] = {
-    "low": 1024,
-    "medium": 8192,
-    "high": -1,
-    "xhigh": -1,
-    "max": -1,
-}
+_OFF: Final = ("none", "minimal")  # efforts that are none
 
 
 def _among(values: list[Any]) -> BeforeValidator:
-    """Just these values: pydantic's `Literal` takes 1 for `True`."""
+    """Just these values: pydantic's `Literal` takes 1.0 for `True`."""
 
     def check(said: Any) -> Any:
+        said = flag(said)
         if not any(type(said) is type(value) and said == value for value in values):
             raise ValueError(f"Input should be one of {', '.join(map(json.dumps, values))}")
         return said
@@ -37,8 +30,8 @@ def _among(values: list[Any]) -> BeforeValidator:
 
 
 _LEVELS: Final = [True, False, "none", "low", "medium", "high"]
-Level = Annotated[Any, _among(_LEVELS), WithJsonSchema({"enum": _LEVELS})]
-Never = Annotated[bool, _among([False]), WithJsonSchema({"enum": [False]})]
+Level = Annotated[Any, _among(_LEVELS), WithJsonSchema({"enum": _LEVELS + SPELLED["enum"]})]
+Never = Annotated[Any, _among([False]), WithJsonSchema({"enum": [False, "false", 0]})]
 Budget = Annotated[int, Field(ge=-1, le=INT32)]
 Said = TypeVar("Said")
 
@@ -70,7 +63,7 @@ class ThinkingBody(WireModel):
         think = self.think if isinstance(self.think, bool) else None
         said = _first((on, self.enable_thinking, think, self.reasoning.enabled))
         if said is not None:
-            return bool(SPELLED[said.lower()] if isinstance(said, str) else said)
+            return bool(flag(said))
         effort = self._effort()
         return None if effort is None else effort not in _OFF
 
@@ -84,20 +77,15 @@ class ThinkingBody(WireModel):
                 self.reasoning_budget,
                 self.chat_template_kwargs.get("thinking_budget"),
                 self.reasoning.max_tokens,
-                _EFFORTS.get(self._effort() or ""),
+                EFFORTS.get(self._effort() or ""),
             )
         )
         return None if budget == -1 else budget
 
-    def plain_kwargs(self) -> dict[str, Any]:
-        """What the template is given of those that clients write, beside the switch."""
-        kwargs = self.chat_template_kwargs
-        return {key: value for key, value in kwargs.items() if key != "enable_thinking"}
-
     def _effort(self) -> str | None:
         think = self.think if isinstance(self.think, str) else None
         said = _first((think, self.reasoning.effort, self.reasoning_effort))
-        return said if said in _OFF or said in _EFFORTS else None
+        return said if said in _OFF or said in EFFORTS else None
 
 
 def _first(said: Iterable[Said | None]) -> Said | None:

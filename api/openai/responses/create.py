@@ -96,8 +96,8 @@ class ResponsesBody(GenerationBody, ThinkingBody):
 
     def offered(self) -> tuple[Tool, ...]:
         """What the model is shown."""
-        choice = self.tool_choice
-        if choice.calling.mode == "none":
+        choice = self.tool_choice.calling
+        if choice.mode == "none":
             return ()
         tools = [tool.tool_in(namespace) for namespace, tool in functions_of(self.tools)]
         return tuple(t for t in tools if choice.allowed is None or t.name in choice.allowed)
@@ -181,7 +181,7 @@ def to_request(body: ResponsesBody, id: str, items: Sequence[Said]) -> Generatio
         tools=body.offered(),
         thinking=body.wants_thoughts(),
         thinking_budget=body.most_thoughts(),
-        template_kwargs=body.plain_kwargs(),
+        template_kwargs=body.chat_template_kwargs,
         max_tokens=unlimited(body.max_output_tokens or body.max_tokens),
         **body.shared(),
     )

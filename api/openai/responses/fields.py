@@ -8,13 +8,12 @@ from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_v
 
 from api.body import MAX_BODY, Text, WireModel, Word, json_text
 from api.fields import TOOL_NAME, ToolName
-from api.openai.constraints import Calling, calling_of
+from api.openai.constraints import ALLOWING, MAX_TOOLS, MODES, Calling, calling_of, some_of
 from api.openai.functions import FunctionBody
 from api.openai.responses.items import flat_name
 from api.openai.thinking import ReasoningBody
 from inference import Constraint, Tool
 
-MAX_TOOLS: Final = 128
 # Codex sends some of these in every request: a model that is not shown them calls none.
 _LEFT_OUT: Final = (
     "custom",
@@ -97,25 +96,10 @@ def functions_of(tools: Iterable[ToolItem]) -> Iterator[tuple[str, FunctionTool]
 
 @dataclass(frozen=True, slots=True)
 class Choosing:
-    """Whether tools are called, and which of them may be, if not all; `said` is how it was put."""
+    """Whether and which tools are called; `said` is how it was put."""
 
     calling: Calling
     said: Any
-    allowed: frozenset[str] | None = None
-
-
-def _choosing(choice: Any) -> Choosing:
-    match choice:
-        case {"type": "allowed_tools", "mode": "auto" | "required" as mode, "tools": list(tools)}:
-            return Choosing(Calling(mode), choice, frozenset(map(_name, tools)))
-    return Choosing(calling_of(choice), choice)
-
-
-def _name(tool: Any) -> str:
-    match tool:
-        case {"type": "function", "name": str(name)}:
-            return name
-    raise ValueError("Only functions can be allowed")
 
 
 _FUNCTION: Final = {
@@ -125,21 +109,13 @@ _FUNCTION: Final = {
 }
 ToolChoice = Annotated[
     Choosing,
-    BeforeValidator(_choosing),
+    BeforeValidator(lambda choice: Choosing(calling_of(choice), choice)),
     WithJsonSchema(
         {
             "anyOf": [
-                {"enum": ["auto", "none", "required"]},
+                {"enum": list(MODES)},
                 _FUNCTION,
-                {
-                    "type": "object",
-                    "properties": {
-                        "type": {"const": "allowed_tools"},
-                        "mode": {"enum": ["auto", "required"]},
-                        "tools": {"type": "array", "items": _FUNCTION, "maxItems": MAX_TOOLS},
-                    },
-                    "required": ["type", "mode", "tools"],
-                },
+                some_of(_FUNCTION, type=ALLOWING),
             ]
         }
     ),
