@@ -188,8 +188,9 @@ def read(
     server would silently not do: `refused` has the values that ask for nothing, as null does.
     """
     for field, neutral in refused.items():
-        said = flag(raw.get(field))
-        if said is not None and not any(_same(said, value) for value in neutral):
+        said = raw.get(field)
+        nothing = any(_same(one, value) for one in (said, flag(said)) for value in neutral)
+        if said is not None and not nothing:
             raise BadRequest(f"{field} with this value is not supported yet; leave it out.", field)
     return validate(model, raw)
 

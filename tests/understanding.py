@@ -31,7 +31,7 @@ UNDERSTAND: dict[str, Callable[..., Any]] = {
     OLLAMA_GENERATE: partial(generation.understand_generate, served="fake"),
     EMBEDDINGS: partial(embeddings.understand, served="fake"),
     OLLAMA_EMBED: partial(ollama_embeddings.understand, served="fake"),
-    OLLAMA_EMBEDDINGS: partial(ollama_embeddings.understand_one, served="fake"),
+    OLLAMA_EMBEDDINGS: lambda raw: ollama_embeddings.understand_one(raw, "fake"),
 }
 
 
