@@ -188,16 +188,9 @@ def read(
     server would silently not do: `refused` has the values that ask for nothing, as null does.
     """
     for field, neutral in refused.items():
-        said = raw.get(field)
-        nothing = any(_same(one, value) for one in (said, flag(said)) for value in neutral)
-        if said is not None and not nothing:
+        if raw.get(field) is not None and flag(raw[field]) not in neutral:
             raise BadRequest(f"{field} with this value is not supported yet; leave it out.", field)
     return validate(model, raw)
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Whether two values are equal as JSON: there 0 is not false."""
-    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
 
 
 async def _read(http: Request, hold: Callable[[int], None]) -> bytes:

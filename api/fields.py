@@ -87,6 +87,7 @@ Stops = Annotated[
 ToolName = Annotated[str, Field(pattern=TOOL_NAME)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Repetition = Annotated[float, Field(ge=0.01, le=10)]
+Alternatives = Annotated[int, Field(ge=0, le=20)]
 
 
 class BasicSampling(WireModel):

@@ -15,6 +15,7 @@ from inference import (
     ReasoningDelta,
     Started,
     TextDelta,
+    TokenLogprob,
     ToolCall,
     ToolCallDelta,
 )
@@ -30,6 +31,7 @@ class Answer:
     text: str
     reasoning: str
     calls: tuple[ToolCall, ...]
+    logprobs: tuple[TokenLogprob, ...]
 
 
 def with_whole_calls(events: Iterable[GenerationEvent]) -> Iterator[GenerationEvent]:
@@ -70,9 +72,11 @@ def answers(events: Iterable[GenerationEvent]) -> list[Answer]:
 
 def _answer(events: list[GenerationEvent]) -> Answer:
     [end] = [event for event in events if isinstance(event, Finished)]
+    texts = [event for event in events if isinstance(event, TextDelta)]
     return Answer(
         end,
-        "".join(event.text for event in events if isinstance(event, TextDelta)),
+        "".join(event.text for event in texts),
         "".join(event.text for event in events if isinstance(event, ReasoningDelta)),
         tuple(event.call for event in events if isinstance(event, ToolCallDelta)),
+        tuple(logprob for event in texts for logprob in event.logprobs),
     )

@@ -44,6 +44,7 @@ from inference import (
     prepare,
 )
 from inference.grammar import Grammars
+from inference.guide import Outline
 from inference.llama import Llama
 from inference.vocabulary import Vocabulary
 
@@ -128,8 +129,12 @@ def forced_calls(count: int, seed: int) -> Iterator[Case]:
         tools = tuple(Tool(f"f{i}", "", next(made), strict=True) for i in range(3))
         wanted = tools[1:2] if number % 2 else tools
         name = wanted[0].name if number % 2 else ""
-        asked = Constraint("calls", "tool_choice", name, several=number % 4 < 2)
-        request = _request(_SAMPLINGS[number % len(_SAMPLINGS)], constraints=(asked,), tools=tools)
+        request = _request(
+            _SAMPLINGS[number % len(_SAMPLINGS)],
+            constraints=(Constraint("calls", "tool_choice", name),),
+            tools=tools,
+            parallel_calls=number % 4 < 2,
+        )
         yield Case(request, {tool.name: tool.parameters for tool in wanted})
 
 
@@ -172,7 +177,7 @@ async def problem_of(pool: Pool, case: Case) -> str:
 def _miscall(text: str, calls: list[ToolCall], case: Case) -> str:
     if text or not calls:
         return "it is no call"
-    if len(calls) > 1 and not case.request.constraints[0].several:
+    if len(calls) > 1 and not case.request.parallel_calls:
         return "several calls"
     if any(call.name not in case.fits for call in calls):
         return "another tool"
@@ -206,7 +211,7 @@ def _costs(
     grammars: Grammars, schema: Schema, rng: np.random.Generator, size: int
 ) -> Iterator[float]:
     asked = Constraint("schema", "response_format", json.dumps(schema))
-    [guide] = grammars.guides(asked, (), "no", 0)
+    [guide] = grammars.guides(asked, (), Outline("no", 0))
     tokens: list[int] = []
     whole = False
     while not whole:

@@ -3,8 +3,10 @@
 Knows no request beyond its own, and neither queue nor worker.
 """
 
+import math
 import uuid
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 
 from inference.parser import Arguments, Call, Piece, Reasoning, StreamParser, Text
 from inference.types import (
@@ -15,6 +17,7 @@ from inference.types import (
     ReasoningDelta,
     TextDelta,
     Timings,
+    TokenLogprob,
     ToolCall,
     ToolCallDelta,
     Usage,
@@ -23,12 +26,18 @@ from inference.wire import Accepted, End
 
 
 class Choice:
-    """Follows one choice of a request: its channels, its tool calls, its end."""
+    """Follows one choice of a request: its channels, its tool calls, its end.
+
+    Of a chat, tokens are listed that have a part in its text, and not those of thoughts, calls and
+    tags; of a prompt that is continued all of them, but for those that a stop string cut off.
+    """
 
     def __init__(self, index: int, request: GenerationRequest, accepted: Accepted) -> None:
         self._index = index
         self._prompt_tokens = accepted.prompt_tokens
         self._calls = 0
+        self._length = 0  # of the text so far, in characters
+        self._untold: deque[TokenLogprob] = deque()
         self._parser = (
             StreamParser(
                 thinking=accepted.thinking,
@@ -41,14 +50,16 @@ class Choice:
             else None
         )
 
-    def text(self, text: str) -> Iterator[GenerationEvent]:
-        return self._events(self._parser.feed(text) if self._parser else [Text(text)])
+    def text(self, text: str, logprobs: Iterable[TokenLogprob] = ()) -> Iterator[GenerationEvent]:
+        self._untold += logprobs
+        return self._events(self._parser.feed(text)) if self._parser else self._as_it_is(text)
 
     def end(self, end: End) -> Iterator[GenerationEvent]:
-        if end.text:
-            yield from self.text(end.text)
+        self._untold += end.logprobs
         if self._parser:
-            yield from self._events(self._parser.finish())
+            yield from self._events(self._parser.feed(end.text) + self._parser.finish())
+        else:
+            yield from self._as_it_is(end.text, whole=not end.stop)
         yield Finished(
             self._index,
             "tool_calls" if self._calls and end.reason == "stop" else end.reason,
@@ -65,9 +76,10 @@ class Choice:
     def _events(self, pieces: list[Piece]) -> Iterator[GenerationEvent]:
         for piece in pieces:
             match piece:
-                case Text(text):
-                    yield TextDelta(self._index, text)
-                case Reasoning(text):
+                case Text(text, start):
+                    yield TextDelta(self._index, text, self._listed(start, start + len(text)))
+                case Reasoning(text, start):
+                    self._forget(start + len(text))
                     yield ReasoningDelta(self._index, text)
                 case Call(name, arguments):
                     call = ToolCall(f"call_{uuid.uuid4().hex[:24]}", name, arguments)
@@ -75,3 +87,23 @@ class Choice:
                     self._calls += 1
                 case Arguments(text):
                     yield ArgumentsDelta(self._index, self._calls - 1, text)
+
+    def _as_it_is(self, text: str, *, whole: bool = False) -> Iterator[GenerationEvent]:
+        """Of a `whole` text the token that ended it is listed, too."""
+        self._length += len(text)
+        listed = tuple(self._taken(math.inf if whole else self._length))
+        if text or listed:
+            yield TextDelta(self._index, text, listed)
+
+    def _forget(self, end: int) -> None:
+        """Tokens of nothing but the text up to `end` are listed nowhere."""
+        while self._untold and self._untold[0].end <= end:
+            self._untold.popleft()
+
+    def _listed(self, start: int, end: int) -> tuple[TokenLogprob, ...]:
+        """The tokens with a part in the text from `start` to `end`, but those listed before."""
+        return tuple(one for one in self._taken(end) if one.end > max(start, one.start))
+
+    def _taken(self, end: float) -> Iterator[TokenLogprob]:
+        while self._untold and self._untold[0].start < end:
+            yield self._untold.popleft()

@@ -5,6 +5,7 @@ costs 1.5 to 1.9 times as much. A batch is sorted by slot, which the per-slot KV
 Knows no requests and no policy.
 """
 
+import math
 import time
 from collections.abc import Iterator
 
@@ -22,11 +23,12 @@ from inference.sequence import (
     Restore,
     Sampled,
     Save,
+    Scored,
     Sequence,
     StepPlan,
     StepResult,
 )
-from inference.types import InferenceError, NumericalError
+from inference.types import InferenceError, NumericalError, TokenLogprob
 
 _NO_NUMBERS = "no token can be drawn from the model's output"
 
@@ -73,13 +75,13 @@ class Engine:
 
     def _calls(self, plan: StepPlan) -> StepResult:
         if self._joint:
-            sampled, seconds = self._compute(plan.chunks)
+            sampled, scored, seconds = self._compute(plan.chunks)
             rows = sum(chunk.rows for chunk in plan.chunks) or 1
             share = sum(chunk.rows for chunk in plan.decodes) / rows
-            return StepResult(sampled, seconds * share, seconds * (1 - share))
-        decoded, decode_seconds = self._compute(plan.decodes)
-        prefilled, prefill_seconds = self._compute(plan.prefills)
-        return StepResult(decoded + prefilled, decode_seconds, prefill_seconds)
+            return StepResult(sampled, seconds * share, seconds * (1 - share), scored=scored)
+        decoded, _, decode_seconds = self._compute(plan.decodes)
+        prefilled, scored, prefill_seconds = self._compute(plan.prefills)
+        return StepResult(decoded + prefilled, decode_seconds, prefill_seconds, scored=scored)
 
     def _move(self, move: Move) -> None:
         match move:
@@ -95,19 +97,37 @@ class Engine:
             case Forget(key):
                 del self._saved[key]
 
-    def _compute(self, chunks: tuple[Chunk, ...]) -> tuple[list[Sampled], float]:
+    def _compute(
+        self, chunks: tuple[Chunk, ...]
+    ) -> tuple[list[Sampled], tuple[Scored, ...], float]:
         """One call, and the seconds it took."""
         if not chunks:
-            return [], 0.0
+            return [], (), 0.0
         start = time.perf_counter()
         chunks = tuple(sorted(chunks, key=lambda chunk: chunk.seq.slot))
         tokens, positions, slots, outputs = _batch(chunks)
         self._llama.decode(tokens, positions, slots, outputs)
         sampled: list[Sampled] = []
+        scored: list[Scored] = []
         rows = iter(self._llama.logits())
-        for chunk in (chunk for chunk in chunks if chunk.sample):
-            sampled += self._verified(chunk, [next(rows) for _ in range(1 + len(chunk.drafts))])
-        return sampled, time.perf_counter() - start
+        for chunk in chunks:
+            for position in chunk.scored:
+                scored.append(self._scored(chunk.seq, position + 1, next(rows)))
+                if math.isnan(scored[-1].logprob.logprob or 0.0):
+                    sampled.append(_without_numbers(chunk.seq))
+            if chunk.sample:
+                sampled += self._verified(chunk, [next(rows) for _ in range(1 + len(chunk.drafts))])
+        return sampled, tuple(scored), time.perf_counter() - start
+
+    def _scored(self, seq: Sequence, place: int, row: sampler.Row) -> Scored:
+        """The token at `place` of a prompt, for which `row` has the logits."""
+        assert seq.prompt_logprobs
+        return Scored(seq, self._logprob(row, seq.tokens[place], seq.prompt_logprobs.top))
+
+    def _logprob(self, row: sampler.Row, token: int, top: int) -> TokenLogprob:
+        written = self._llama.written
+        logprob, likeliest = sampler.score(row, token, top)
+        return TokenLogprob(written(token), logprob, tuple((written(t), p) for t, p in likeliest))
 
     def _verified(self, chunk: Chunk, rows: list[sampler.Row]) -> Iterator[Sampled]:
         """Tokens as long as they are those that were guessed, and the first that is not."""
@@ -124,16 +144,19 @@ class Engine:
 
     def _sample(self, seq: Sequence, tokens: list[int], row: sampler.Row) -> Sampled:
         """The token that follows `tokens`."""
+        ledger = seq.logprobs
+        raw = row.copy() if ledger else row  # what follows changes it
         sampler.adjust(row, seq.sampling, tokens, seq.prompt_len)
         if fault := self._restrict(seq, tokens, row):
             return Sampled(seq, -1, b"", fault=fault)
         token = sampler.draw(row, seq.sampling, len(tokens))
         if token < 0:
-            return Sampled(seq, -1, b"", fault=NumericalError(_NO_NUMBERS))
+            return _without_numbers(seq)
+        logprob = self._logprob(raw, token, ledger.top) if ledger else None
         whole = seq.guide is not None and seq.guide.take(token)
-        if token in self._llama.end_tokens:
-            return Sampled(seq, token, b"", ends=True)
-        return Sampled(seq, token, self._llama.pieces[token], ends=whole)
+        if token in self._llama.end_tokens or seq.stops_at(token, len(tokens)):
+            return Sampled(seq, token, b"", ends=True, logprob=logprob)
+        return Sampled(seq, token, self._llama.pieces[token], ends=whole, logprob=logprob)
 
     def _restrict(
         self, seq: Sequence, tokens: list[int], row: sampler.Row
@@ -144,7 +167,13 @@ class Engine:
             return seq.guide.mask(row, tokens, may_end)
         if not may_end:
             sampler.forbid(row, self._llama.end_tokens)
+        if seq.stop_tokens and seq.is_early(len(tokens)):
+            sampler.forbid(row, tuple(seq.stop_tokens))
         return None
+
+
+def _without_numbers(seq: Sequence) -> Sampled:
+    return Sampled(seq, -1, b"", fault=NumericalError(_NO_NUMBERS))
 
 
 def _batch(chunks: tuple[Chunk, ...]) -> tuple[np.ndarray, ...]:
@@ -153,6 +182,11 @@ def _batch(chunks: tuple[Chunk, ...]) -> tuple[np.ndarray, ...]:
     positions = [p for c in chunks for p in range(c.start, c.start + c.rows)]
     slots = np.repeat([c.seq.slot for c in chunks], [c.rows for c in chunks])
     outputs = [c.sample and i >= c.count - 1 for c in chunks for i in range(c.rows)]
+    first = 0
+    for chunk in chunks:
+        for position in chunk.scored:
+            outputs[first + position - chunk.start] = True
+        first += chunk.rows
     return (
         np.asarray(tokens, np.int32),
         np.asarray(positions, np.int32),

@@ -17,7 +17,7 @@ from weakref import WeakSet
 from llguidance import LLMatcher, LLParserLimits, regex_to_lark
 from llguidance.gbnf_to_lark import gbnf_to_lark
 
-from inference.guide import CallGuide, Guide, Opening, reason_of, refusal
+from inference.guide import CallGuide, Guide, Outline, reason_of, refusal
 from inference.schema_bounds import (
     SCHEMA,
     TOGETHER,
@@ -31,7 +31,6 @@ from inference.vocabulary import END_CALL, END_THINK, OPEN_CALL, OPEN_THINK, TAG
 Grammar = dict[str, Any]
 Matcher = tuple[LLMatcher, int]  # and about how many bytes it takes
 
-MOST_CALLS: Final = 32  # of one answer
 _ROOM: Final = 256 << 20  # bytes for the grammars of all requests, waiting or running
 _BYTES: Final = 140  # that a character becomes when it is compiled; many take less
 
@@ -57,12 +56,7 @@ class Grammars:
         self._guides: WeakSet[Guide | CallGuide] = WeakSet()
 
     def guides(
-        self,
-        constraint: Constraint,
-        tools: tuple[Tool, ...],
-        opening: Opening,
-        start: int,
-        n: int = 1,
+        self, constraint: Constraint, tools: tuple[Tool, ...], outline: Outline, n: int = 1
     ) -> list[Guide]:
         """A guide for each of `n` answers. `tools` are those that may be called, or must be.
 
@@ -75,13 +69,14 @@ class Grammars:
 
         def compiled(tools: tuple[Tool, ...]) -> Matcher:
             answer = [] if constraint.kind == "calls" else [_answer(constraint)]
-            frame = self._frame(constraint, tools, opening)
+            frame = self._frame(constraint, tools, outline)
             return self._compiled([frame, *answer, *_all_arguments(tools)], constraint.field)
 
         matcher, size = self._loosely(tools, compiled)
         if self._used + size > _ROOM:
             raise Overloaded(_NO_ROOM, constraint.field)
         words, field = self._vocabulary, constraint.field
+        start = outline.start
         guides = [Guide(matcher.deep_copy(), size // n, words, field, start) for _ in range(n)]
         if problem := guides[0].problem():
             raise problem
@@ -89,7 +84,7 @@ class Grammars:
         return guides
 
     def call_guides(
-        self, tools: tuple[Tool, ...], opening: Opening, start: int, n: int = 1
+        self, tools: tuple[Tool, ...], outline: Outline, n: int = 1
     ) -> list[CallGuide] | list[None]:
         """A guide for the calls that each of `n` answers may make of these tools; none where calls
         cannot be kept to them, or where others, who have to be kept to something, need the room."""
@@ -107,7 +102,7 @@ class Grammars:
             return [None] * n
         if self._used + size > _ROOM // 2:
             return [None] * n
-        guides = [CallGuide(matcher, size // n, self._vocabulary, opening, start) for _ in range(n)]
+        guides = [CallGuide(matcher, size // n, self._vocabulary, outline) for _ in range(n)]
         self._guides.update(guides)
         return guides
 
@@ -150,16 +145,15 @@ class Grammars:
             raise refusal(field, reason_of(matcher.get_error()))
         return matcher, _BYTES * len(text)
 
-    def _frame(self, constraint: Constraint, tools: tuple[Tool, ...], opening: Opening) -> Grammar:
+    def _frame(self, constraint: Constraint, tools: tuple[Tool, ...], outline: Outline) -> Grammar:
         """What is around the parts: reasoning before them, a call's tags and name."""
         bodies = [] if constraint.kind == "calls" else ["@answer"]
-        rules = [] if opening == "no" else self._thought()
+        rules = [] if outline.opening == "no" else self._thought()
         if tools:
-            more = f' ("\\n" call){{0,{MOST_CALLS - 1}}}' if constraint.several else ""
-            bodies.append("call" + more)
+            bodies.append(f'call ("\\n" call){{0,{outline.calls - 1}}}')
             rules.append(f"call: {self._tag(OPEN_CALL)} {self._rest_of_call(tools)}")
         perhaps = f"({self._tag(OPEN_THINK)} thought)?"
-        first = {"no": "", "perhaps": perhaps, "inside": "thought"}[opening]
+        first = {"no": "", "perhaps": perhaps, "inside": "thought"}[outline.opening]
         lines = [f"start: {first} body", f"body: {' | '.join(bodies)}", *rules]
         return {"lark_grammar": "\n".join(lines)}
 

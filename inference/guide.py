@@ -5,7 +5,8 @@ Either follows as far as the tokens go: after a preemption, a wrong guess or a w
 just catches up. Knows how a grammar is used, not how it comes to be.
 """
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,18 @@ from inference.vocabulary import END_THINK, OPEN_CALL, OPEN_THINK, Vocabulary
 
 # Whether an answer begins inside a think block, may open one, or does neither.
 Opening = Literal["inside", "perhaps", "no"]
+MOST_CALLS: Final = 32  # of one answer
 Row = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What is known of an answer beforehand: how it begins, after `start` tokens, and how many
+    `calls` it may make."""
+
+    opening: Opening
+    start: int
+    calls: int = MOST_CALLS
 
 
 class Guide:
@@ -79,16 +91,17 @@ class CallGuide:
     """
 
     def __init__(
-        self, call: LLMatcher, size: int, vocabulary: Vocabulary, opening: Opening, start: int
+        self, call: LLMatcher, size: int, vocabulary: Vocabulary, outline: Outline
     ) -> None:
         self.size = size
+        self._left = outline.calls
         self._fresh = call
         self._vocabulary = vocabulary
         self._end_tokens = list(vocabulary.end_tokens)
         self._call: Guide | None = None
-        self._thinking = opening == "inside"
-        self._may_think = opening == "perhaps"
-        self._seen = start
+        self._thinking = outline.opening == "inside"
+        self._may_think = outline.opening == "perhaps"
+        self._seen = outline.start
 
     def follow(self, tokens: list[int]) -> None:
         """Catch up with `tokens`, prompt and answer."""
@@ -102,6 +115,8 @@ class CallGuide:
             self._call = None
         if not (self._call or may_end):
             row[self._end_tokens] = -np.inf
+        if not (self._call or self._left):
+            row[self._vocabulary.tags[OPEN_CALL]] = -np.inf
         return None
 
     def take(self, token: int) -> bool:
@@ -113,6 +128,7 @@ class CallGuide:
         elif self._thinking:
             self._thinking = token != self._vocabulary.tags[END_THINK]
         elif token == self._vocabulary.tags[OPEN_CALL]:
+            self._left -= 1
             self._call = Guide(self._fresh.deep_copy(), 0, self._vocabulary, "tools", self._seen)
         elif self._may_think:
             self._thinking = token == self._vocabulary.tags[OPEN_THINK]

@@ -14,13 +14,15 @@ from typing import Final
 
 from inference.budget import Block, Budget, Tags
 from inference.grammar import Grammars
-from inference.guide import Opening
+from inference.guide import MOST_CALLS, Opening, Outline
 from inference.llama import Llama
+from inference.logprobs import MOST, Ledger
 from inference.packing import Job
 from inference.preamble import Preamble
 from inference.renderer import Renderer, Source
-from inference.sequence import Guide, SamplingParams, Sequence, TextOut
-from inference.types import BadRequest, ContextTooLong
+from inference.sequence import Guide, SamplingParams, Sequence
+from inference.text_out import TextOut
+from inference.types import BadRequest, ContextTooLong, TokenLogprob
 from inference.vocabulary import Vocabulary
 from inference.wire import Chat, Count, Counted, Embed, Said, Submit, Text, Tokens
 
@@ -59,7 +61,8 @@ class Intake:
             thinking = False
         self._check(submit, len(tokens))
         context = self._llama.info.context
-        limit = min(context, len(tokens) + (submit.max_tokens or context))
+        most = context if submit.max_tokens is None else submit.max_tokens
+        limit = min(context, len(tokens) + most)
         opening = _opening(submit.prompt, thinking)
         guides = [*self._guides(submit, opening, len(tokens))]
         block = self._block(submit, thinking)
@@ -72,6 +75,7 @@ class Intake:
                 sampling=_choice(submit.sampling, index),
                 min_tokens=submit.min_tokens,
                 ignore_eos=submit.ignore_eos,
+                stop_tokens=frozenset(submit.stop_tokens),
                 guide=guides[index],
                 text=_text(submit.stop, opening),
                 budget=_budget(submit, block),
@@ -85,14 +89,17 @@ class Intake:
             )
             for index in range(submit.n)
         ]
+        for seq in sequences:
+            self._open_ledgers(seq, submit)
         return self._resumed(sequences, submit.said), thinking
 
     def _check(self, submit: Submit, length: int) -> None:
         """Whether a prompt of so many tokens can be answered as asked."""
         if not length:
             raise BadRequest("the prompt is empty", "prompt")
-        if bad := next((t for t, _ in submit.sampling.logit_bias if not self._known(t)), None):
-            raise BadRequest(f"token {bad} is not in the vocabulary", "logit_bias")
+        self._check_tokens([token for token, _ in submit.sampling.logit_bias], "logit_bias")
+        self._check_tokens(submit.stop_tokens, "stop_token_ids")
+        _check_echo(submit, length)
         context = self._llama.info.context
         if length >= context:
             raise ContextTooLong(
@@ -101,6 +108,10 @@ class Intake:
                 f"This model's maximum context length is {context} tokens, answer included.",
                 "messages" if isinstance(submit.prompt, Chat) else "prompt",
             )
+
+    def _check_tokens(self, tokens: Iterable[int], field: str) -> None:
+        if bad := next((t for t in tokens if not 0 <= t < self._llama.n_vocab), None):
+            raise BadRequest(f"token {bad} is not in the vocabulary", field)
 
     def job(self, embed: Embed) -> tuple[Job, int]:
         """What an embedding model has still to do for a request, and the tokens of all its inputs.
@@ -156,11 +167,23 @@ class Intake:
 
     def _spelled(self, tokens: list[int]) -> str:
         """The text of tokens, control tokens as they are written."""
-        llama = self._llama
-        pieces = [llama.pieces[t] or llama.token_text(t).encode() for t in tokens]
+        pieces = [self._llama.written(token) for token in tokens]
         if sum(map(len, pieces)) > _LONGEST_TEXT:
             raise BadRequest(f"tokens: spell more than {_LONGEST_TEXT >> 20} MiB", "tokens")
         return b"".join(pieces).decode(errors="replace")
+
+    def _open_ledgers(self, seq: Sequence, submit: Submit) -> None:
+        """What is to be told of a choice beside its own text. What a vocabulary puts before a text,
+        such as BOS, is not in its echo."""
+        if submit.echo:
+            spelled = self._spelled(seq.tokens)
+            seq.echo = submit.prompt.text if isinstance(submit.prompt, Text) else spelled
+        if submit.logprobs is not None:
+            seq.logprobs = Ledger(submit.logprobs, len(seq.echo))
+        if submit.logprobs is not None and submit.echo:
+            first = self._llama.written(seq.tokens[0])
+            seq.prompt_logprobs = Ledger(submit.logprobs, len(seq.echo) - len(spelled))
+            seq.prompt_logprobs.add(first, TokenLogprob(first, None))
 
     @cached_property
     def _grammars(self) -> Grammars:
@@ -170,13 +193,14 @@ class Intake:
 
     def _guides(self, submit: Submit, opening: Opening, start: int) -> Guides:
         """What keeps each choice to what it has to be, or the calls in it to the tools."""
-        asked, n, chat = submit.constraint, submit.n, submit.prompt
+        outline = Outline(opening, start, MOST_CALLS if submit.parallel_calls else 1)
+        asked, chat = submit.constraint, submit.prompt
         tools = chat.tools if isinstance(chat, Chat) else ()
         if asked:
-            return self._grammars.guides(asked, tools, opening, start, n)
+            return self._grammars.guides(asked, tools, outline, submit.n)
         if isinstance(chat, Chat) and tools and not chat.continued:
-            return self._grammars.call_guides(tools, opening, start, n)
-        return [None] * n
+            return self._grammars.call_guides(tools, outline, submit.n)
+        return [None] * submit.n
 
     def _resumed(self, sequences: list[Sequence], said: tuple[Said, ...]) -> list[Sequence]:
         """Those that have not ended, after what each of them has `said`."""
@@ -191,8 +215,7 @@ class Intake:
     ) -> tuple[list[int], bool]:
         match prompt:
             case Tokens(ids):
-                if bad := next((t for t in ids if not self._known(t)), None):
-                    raise BadRequest(f"token {bad} is not in the vocabulary", field)
+                self._check_tokens(ids, field)
                 return list(ids), False
             case Text(text):
                 return self._llama.tokenize(text, special=True, begin=True), False
@@ -214,9 +237,6 @@ class Intake:
         if chat.continued and not thinking:  # thoughts come before anything else
             return None
         return Block(self._tags, thinking)
-
-    def _known(self, token: int) -> bool:
-        return 0 <= token < self._llama.n_vocab
 
 
 def _opening(prompt: Chat | Text | Tokens, thinking: bool) -> Opening:
@@ -243,6 +263,22 @@ def _tags(llama: Llama) -> Tags | None:
     words = llama.tokenize(_LAST_WORDS, special=True)
     (start,), (end,) = tags
     return Tags(start, end, blank, tuple((token, llama.pieces[token]) for token in words))
+
+
+def _check_echo(submit: Submit, length: int) -> None:
+    """Whether a prompt of so many tokens can be repeated as asked."""
+    if submit.max_tokens == 0 and not submit.echo:
+        raise BadRequest("max_tokens: 0 is for an echo", "max_tokens")
+    if not submit.echo:
+        return
+    if isinstance(submit.prompt, Chat):
+        raise BadRequest("echo: only a prompt has one, no conversation", "echo")
+    numbers = length * (1 + submit.logprobs) * submit.n if submit.logprobs is not None else 0
+    if numbers > MOST:
+        raise BadRequest(
+            f"logprobs: {numbers} are asked for of the prompt; at most {MOST} are given",
+            "logprobs",
+        )
 
 
 def _budget(submit: Submit, block: Block | None) -> Budget | None:

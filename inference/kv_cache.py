@@ -73,7 +73,7 @@ class KvCache(ABC):
 
     def prefix(self, seq: Sequence) -> tuple[int, int]:
         """`(id, length)` of the longest prefix of `seq` that is there and worth using."""
-        id, length = self.tree.match(seq.tokens[:-1], seq.salt)
+        id, length = self.tree.match(seq.shareable, seq.salt)
         return id, self._worth_using(seq, length)
 
     def known(self, seq: Sequence) -> int:
@@ -100,7 +100,7 @@ class KvCache(ABC):
 
     def _stored(self, seq: Sequence) -> tuple[int, int]:
         """`(key, length)` of what host memory has of `seq`, if that is worth fetching."""
-        key, length = self._host.match(seq.tokens[:-1], seq.salt)
+        key, length = self._host.match(seq.shareable, seq.salt)
         length = self._worth_using(seq, length)
         return (key, length) if length >= self.prefix(seq)[1] + WORTH_A_COPY else (-1, 0)
 

@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inference.gguf_format import printable, stamp_of
+from inference.logprobs import ROWS
 from inference.types import BadModelFile, DoesNotFit, ModelInfo
 from inference.wire import EngineConfig
 
@@ -112,7 +113,7 @@ class Llama:
         params.n_ctx = config.context
         params.n_seq_max = config.slots + config.unified  # one more to save parked ids through
         params.n_batch = params.n_ubatch = config.batch
-        params.n_outputs_max = config.slots + max(1, config.drafts)  # not one per token
+        params.n_outputs_max = config.slots + max(ROWS, config.drafts)  # not one per token
         if config.pooling:  # of the type that the file says; every token counts as an output
             params.embeddings = True
             params.n_seq_max = config.slots
@@ -160,6 +161,10 @@ class Llama:
         """The written form of a token, control tokens included; empty for -1 (no such token)."""
         text: bytes = b"" if token < 0 else lc.llama_vocab_get_text(self._vocab, token)
         return text.decode(errors="replace")
+
+    def written(self, token: int) -> bytes:
+        """The bytes of a token; those of a control token spell how it is written."""
+        return self.pieces[token] or self.token_text(token).encode()
 
     @property
     def bos(self) -> str:

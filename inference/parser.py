@@ -8,7 +8,7 @@ arguments are told as they come. Knows neither models nor HTTP.
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from inference.holdback import Holdback
 
@@ -20,12 +20,16 @@ _QUOTES = re.compile(r'\\.|(")', re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Text:
+    """`start` is the character of the answer that it begins with; of thoughts too."""
+
     text: str
+    start: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Reasoning:
     text: str
+    start: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ class _Opened:
     """A call without any arguments yet, and what it is as text."""
 
     name: str
-    text: str
+    text: Text
 
 
 Piece = Text | Reasoning | Call | Arguments
@@ -84,6 +88,7 @@ class StreamParser:
         self._call = ""
         self._opened: _Opened | None = None
         self._known = 0  # characters of a call that stand in what was begun
+        self._passed = 0  # characters of the answer that are decided on
         if begun:
             self._begin(begun, thinking)
         elif thinking:
@@ -93,22 +98,25 @@ class StreamParser:
         pieces: list[Piece] = []
         while True:
             released, marker = self._holdback.feed(text)
+            self._passed += len(released)
             pieces += self._emit(released)
             if marker is None:
                 return pieces
+            self._passed += len(marker)
             text = self._holdback.flush()
             pieces += self._cross(marker)
 
     def finish(self) -> list[Piece]:
         """The end of the answer: what was held back is text after all."""
         held = self._holdback.flush()
+        self._passed += len(held)
         if self._channel is Call:
-            return [Text(self._no_call(held))]
+            return [self._no_call(held)]
         pieces = self._emit(held)
         if self._channel is Arguments and self._opened:
-            pieces.append(Text(self._opened.text))
+            pieces.append(self._opened.text)
         if self._channel is Text and self._blank and not self._strip:
-            pieces.append(Text(self._blank))
+            pieces.append(self._ending(self._blank))
         return pieces
 
     def _emit(self, released: str) -> list[Piece]:
@@ -127,10 +135,11 @@ class StreamParser:
         if not body:
             return []
         self._said, self._strip = True, False
+        start = self._passed - len(text)
         if self._channel is Reasoning:
-            return [Reasoning(body)]
+            return [Reasoning(body, start)]
         self._answered = self._either
-        return [Text(body)]
+        return [Text(body, start)]
 
     def _cross(self, marker: str) -> list[Piece]:
         match marker:
@@ -155,7 +164,7 @@ class StreamParser:
                 call = _parse(self._call)
                 self._switch(Text, self._text_markers)
                 self._strip = call is not None
-                return [call or Text(text)]
+                return [call or text]
         return []
 
     def _begin_arguments(self) -> list[Piece]:
@@ -165,7 +174,7 @@ class StreamParser:
         if call is None:
             self._switch(Text, self._text_markers)
             self._strip = False
-            return [Text(text)]
+            return [text]
         self._switch(Arguments, (_END_ARGUMENTS,))
         self._opened = _Opened(call.name, text)
         return []
@@ -183,16 +192,22 @@ class StreamParser:
         start = text.find(_CALL, text.rfind(_END_CALL) + 1)
         if start >= 0 and _CALL in self._text_markers:
             self._switch(Call, (_END_CALL,))
-            self.feed(text[start + len(_CALL) :])
+            call = text[start + len(_CALL) :]
+            self.feed(call)
+            self._passed -= len(call)
             self._known = len(text) - start
         else:
             nothing_since = not text.strip() and text is not begun
             self._strip = nothing_since or text.rstrip().endswith(_END_CALL)
 
-    def _no_call(self, end: str) -> str:
+    def _no_call(self, end: str) -> Text:
         """What was taken for a call up to its `end`, as text."""
         text, self._known = (self._blank + _CALL + self._call + end)[self._known :], 0
-        return text
+        return self._ending(text)
+
+    def _ending(self, text: str) -> Text:
+        """`text` that ends with what is decided on."""
+        return Text(text, self._passed - len(text))
 
     def _switch(self, channel: type[Piece], markers: tuple[str, ...]) -> None:
         self._channel, self._holdback = channel, Holdback(markers)

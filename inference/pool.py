@@ -159,8 +159,8 @@ class Pool:
             while unfinished:
                 for answer in _merged(await answers.get(), answers):
                     match expect(answer):
-                        case Delta(index=index, text=text):
-                            for event in choices[index].text(text):
+                        case Delta(index=index, text=text, logprobs=logprobs):
+                            for event in choices[index].text(text, logprobs):
                                 yield event
                         case End() as end:
                             unfinished -= 1
@@ -265,6 +265,7 @@ class Pool:
                 sampling=_params(sampling, seed),
                 max_tokens=request.max_tokens,
                 constraint=_only(request),
+                parallel_calls=request.parallel_calls,
                 thinking_budget=request.thinking_budget,
                 min_tokens=request.min_tokens,
                 ignore_eos=request.ignore_eos,
@@ -274,6 +275,9 @@ class Pool:
                 tenant=request.tenant,
                 speculate=request.speculate,
                 stop=request.stop,
+                stop_tokens=request.stop_tokens,
+                logprobs=request.logprobs,
+                echo=request.echo,
                 n=request.n,
             )
         )
@@ -330,7 +334,8 @@ def _merged(first: Answer, answers: asyncio.Queue[Answer]) -> list[Answer]:
     while not answers.empty():
         answer, last = answers.get_nowait(), merged[-1]
         if isinstance(answer, Delta) and isinstance(last, Delta) and answer.index == last.index:
-            merged[-1] = Delta(answer.id, answer.index, last.text + answer.text)
+            text, logprobs = last.text + answer.text, last.logprobs + answer.logprobs
+            merged[-1] = Delta(answer.id, answer.index, text, logprobs=logprobs)
         else:
             merged.append(answer)
     return merged

@@ -18,6 +18,7 @@ from inference.sequence import SamplingParams
 
 Row = npt.NDArray[np.float32]
 
+LEAST = -9999.0  # stands for minus infinity, which JSON cannot say
 _COLD = 1e-6  # temperatures below are greedy: their weights are not numbers any more
 _HEAD = 1024  # candidates sorted before the whole vocabulary is
 _COLUMNS = 1024  # maxima that a search for the head begins with, at least four for each candidate
@@ -66,6 +67,20 @@ def draw(row: Row, params: SamplingParams, position: int) -> int:
     choice = int(totals.searchsorted(uniform(params.seed, position) * totals[-1], side="right"))
     choice = min(choice, len(ids) - 1)
     return int(ids[choice])
+
+
+def score(row: Row, token: int, top: int) -> tuple[float, list[tuple[int, float]]]:
+    """The natural log probability of `token` in `row`, shape (vocabulary,), and those of the `top`
+    likeliest, in falling order. What is impossible has `LEAST`; where a logit is no number, so is
+    the result.
+    """
+    peak = float(row.max())
+    total = peak + math.log(np.exp(row - np.float32(peak)).sum(dtype=np.float64))
+    ids, logits = _head(row, top) if top else ((), ())
+    likeliest = zip(ids, logits, strict=True)
+    return max(float(row[token]) - total, LEAST), [
+        (int(id), max(float(logit) - total, LEAST)) for id, logit in likeliest
+    ]
 
 
 def uniform(seed: int, position: int) -> float:

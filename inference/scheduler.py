@@ -14,6 +14,7 @@ from operator import itemgetter
 
 from inference.cost_model import TILE, CostModel, reach
 from inference.kv_cache import KvCache
+from inference.logprobs import ROWS
 from inference.prefix_tree import common_prefix
 from inference.sequence import Chunk, Progress, Sampled, Sequence, StepPlan, StepResult
 from inference.speculation import Speculation
@@ -105,7 +106,7 @@ class Scheduler:
         decodes, prefills = self._chunks()
         while not self._cache.reserve(sum(chunk.rows for chunk in decodes + prefills)):
             if any(chunk.rows > 1 for chunk in decodes):
-                decodes = tuple(replace(chunk, drafts=(), asked=0) for chunk in decodes)
+                decodes = _plain(decodes)
                 continue
             assert len(self.running) > 1, "a sequence that fits the context fits alone"
             self._preempt(self.running)
@@ -122,6 +123,8 @@ class Scheduler:
         if result.aborted:
             return []
         self._cost.observe(plan, result)
+        for scored in result.scored:
+            scored.seq.score(scored.logprob)
         drawn = {seq: list(group) for seq, group in groupby(result.sampled, lambda s: s.seq)}
         for chunk in plan.chunks:
             self._cache.extend(chunk.seq, chunk.count)
@@ -196,7 +199,7 @@ class Scheduler:
         present = self._cache.prefix(seq)[1]
         for other in self.running:
             if other.pending > 1 and other.salt == seq.salt:
-                shared = common_prefix(other.tokens, seq.tokens[:-1])
+                shared = common_prefix(other.tokens, seq.shareable)
                 if shared >= max(present, other.computed) + self._cache.worth:
                     return other, shared
         return None
@@ -214,11 +217,19 @@ class Scheduler:
         decoding = [seq for seq in self.running if seq.pending == 1]
         prompts = [seq for seq in self.running if seq.pending > 1]
         decodes = self._speculation.chunks(decoding)
+        scores = ROWS
+        if any(seq.unscored < len(seq.tokens) - 1 for seq in prompts):
+            decodes = _plain(decodes)  # their rows of logits go to the prompts
         most = self._batch - sum(chunk.rows for chunk in decodes)
         room = self._room(decodes) if decodes and prompts else math.inf
         prefills: list[Chunk] = []
         for seq in sorted(prompts, key=lambda seq: seq.rank):
             left, wanted = self._cost.left(room, prefills), _wanted(seq)
+            if seq.unscored < len(seq.tokens) - 1:
+                wanted = min(wanted, scores)
+                if not wanted:
+                    continue
+                scores -= wanted
             count = self._cost.chunk(seq.computed, wanted, most, left)
             if not (count or prefills):
                 longest = left if self._itl_target else LONGEST_STEP
@@ -245,26 +256,29 @@ class Scheduler:
 
     def _advance(self, seq: Sequence, drawn: list[Sampled], now: float) -> Progress:
         seq.first_token = seq.first_token or now
-        progress = Progress(seq, "")
+        progress, seq.echo = Progress(seq, seq.echo), ""
         for result in drawn:
             if result.fault:
                 self._retire(seq)
                 return replace(progress, fault=result.fault)
+            if len(seq.tokens) == seq.limit:  # the prompt was all that was asked for
+                self._retire(seq)
+                return replace(progress, reason="length")
             if seq.pending:  # the token before was a draft that was right
                 self._cache.extend(seq, 1)
-            progress = self._say(progress, result.token, result.piece, result.ends)
+            progress = self._say(progress, result)
             if progress.reason:
                 return progress
         for token, piece in seq.forced:
-            progress = self._say(progress, token, piece)
+            progress = self._say(progress, Sampled(seq, token, piece))
             if progress.reason:
                 break
         return progress
 
-    def _say(self, progress: Progress, token: int, piece: bytes, ends: bool = False) -> Progress:
+    def _say(self, progress: Progress, said: Sampled) -> Progress:
         seq = progress.seq
         self.counters.completion_tokens += 1
-        text, reason = seq.say(token, piece, ends)
+        text, reason = seq.say(said.token, said.piece, said.ends, said.logprob)
         if reason:
             self._retire(seq)
         return Progress(seq, progress.text + text, reason)
@@ -279,6 +293,11 @@ class Scheduler:
         self.running.remove(seq)
         self._cache.release(seq)
         seq.computed = 0
+
+
+def _plain(decodes: tuple[Chunk, ...]) -> tuple[Chunk, ...]:
+    """Without guesses."""
+    return tuple(replace(chunk, drafts=(), asked=0) for chunk in decodes)
 
 
 def _wanted(seq: Sequence) -> int:

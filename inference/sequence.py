@@ -5,7 +5,6 @@ catch up with the second: prefill, decoding and what follows a preemption are al
 Knows neither llama.cpp nor how a plan is made.
 """
 
-import codecs
 import math
 from dataclasses import dataclass, field
 from itertools import islice
@@ -15,9 +14,9 @@ from msgspec import Meta
 
 from inference.budget import Block, Budget
 from inference.history import History, Rate
-from inference.holdback import Holdback
-from inference.preamble import Preamble
-from inference.types import FinishReason, InferenceError
+from inference.logprobs import Ledger
+from inference.text_out import TextOut
+from inference.types import FinishReason, InferenceError, TokenLogprob
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,38 +32,6 @@ class SamplingParams:
     frequency_penalty: float = 0.0
     seed: int = 0
     logit_bias: tuple[tuple[int, float], ...] = ()
-
-
-class TextOut:
-    """Bytes of tokens -> text that can be shown: UTF-8 never split, stop strings never leaked; in
-    a `preamble` there are none."""
-
-    def __init__(self, stop: tuple[str, ...] = (), preamble: Preamble | None = None) -> None:
-        self._preamble = preamble
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._holdback = Holdback(stop)
-        self.met = ""  # the stop string that was
-
-    def feed(self, piece: bytes) -> tuple[str, bool]:
-        """Text to show now, and whether a stop string was met (and cut off)."""
-        thoughts, text = self._parts(self._decoder.decode(piece))
-        text, marker = self._holdback.feed(text)
-        self.met = marker or ""
-        return thoughts + text, marker is not None
-
-    @property
-    def whole(self) -> bool:
-        """Whether the last character is there with all its bytes."""
-        return not self._decoder.getstate()[0]
-
-    def finish(self) -> str:
-        """The rest, when generation ended without a stop string."""
-        thoughts, text = self._parts(self._decoder.decode(b"", final=True), last=True)
-        text, marker = self._holdback.feed(text)
-        return thoughts + (text if marker else text + self._holdback.flush())
-
-    def _parts(self, text: str, last: bool = False) -> tuple[str, str]:
-        return self._preamble.feed(text, last) if self._preamble else ("", text)
 
 
 class Guide(Protocol):
@@ -92,8 +59,10 @@ class Sequence:
     and `trust` tell how often guesses were right, its own and the draft model's; `abandoned` that
     nobody wants the rest: its client hung up, or another choice of its request failed. While it
     waits for a prefix, `leader` says who computes it, up to which length. `budget` bounds its
-    thoughts, as long as there may be some, and `block` says where they are. Times are seconds on
-    the worker's monotonic clock.
+    thoughts, as long as there may be some, and `block` says where they are. `echo` is a text that
+    the answer begins with; `prompt_logprobs` and `logprobs` collect what was asked for of the
+    tokens of the prompt, the first of which is in it from the start, and of the answer. Times are
+    seconds on the worker's monotonic clock.
     """
 
     id: int
@@ -103,6 +72,7 @@ class Sequence:
     sampling: SamplingParams = SamplingParams()
     min_tokens: int = 0
     ignore_eos: bool = False
+    stop_tokens: frozenset[int] = frozenset()
     guide: Guide | None = None
     text: TextOut = field(default_factory=TextOut)
     budget: Budget | None = None
@@ -113,6 +83,9 @@ class Sequence:
     salt: str = ""
     tenant: str = ""
     speculate: bool = True
+    echo: str = ""
+    prompt_logprobs: Ledger | None = None
+    logprobs: Ledger | None = None
     history: History = field(default_factory=History)
     trust: Rate = field(default_factory=Rate)
     prompt_len: int = field(init=False)
@@ -131,19 +104,31 @@ class Sequence:
         self.prompt_len = self.told = len(self.tokens)
 
     def resume(self, said: list[int], pieces: list[bytes], first_token: float) -> None:
-        """Go on after tokens that another worker drew, and the text of which was shown."""
+        """Go on after tokens that another worker drew, and the text of which was shown, after that
+        of the prompt where it was wanted."""
+        self.echo, self.prompt_logprobs = "", None
         self.tokens += said
         self.told = len(self.tokens)
         self.first_token = first_token
         for token in said:
             self.text.feed(pieces[token])
+            if self.logprobs:
+                self.logprobs.add(pieces[token], None)
             self.budget = self.budget and self.budget.after(token)
         if self.guide:
             self.guide.follow(self.tokens)
 
-    def say(self, token: int, piece: bytes, ends: bool = False) -> tuple[str, FinishReason | None]:
+    def say(
+        self,
+        token: int,
+        piece: bytes,
+        ends: bool = False,
+        logprob: TokenLogprob | None = None,
+    ) -> tuple[str, FinishReason | None]:
         """Add a token: the text to show now, and how the answer ended if it did."""
         self.tokens.append(token)
+        if self.logprobs:
+            self.logprobs.add(piece, logprob)
         self.budget = self.budget and self.budget.after(token)
         text, stopped = self.text.feed(piece)
         if not (stopped or ends) and len(self.tokens) < self.limit:
@@ -174,6 +159,29 @@ class Sequence:
         return max(0, room) if self.speculate else 0
 
     @property
+    def unscored(self) -> int:
+        """The first position whose logits are needed: the last one, for what comes next, or one of
+        the prompt, for the log probability of the token after it."""
+        if self.prompt_logprobs is None or self.generated:
+            return len(self.tokens) - 1
+        return self.prompt_logprobs.count - 1
+
+    @property
+    def shareable(self) -> list[int]:
+        """The tokens that need not be computed where their cells are there already."""
+        return self.tokens[: self.unscored]
+
+    def score(self, logprob: TokenLogprob) -> None:
+        """The next token of the prompt has its log probability."""
+        assert self.prompt_logprobs
+        self.prompt_logprobs.add(logprob.token, logprob)
+
+    def take_logprobs(self) -> list[TokenLogprob]:
+        """Those that were not passed on yet."""
+        ledgers = (self.prompt_logprobs, self.logprobs)
+        return [logprob for ledger in ledgers if ledger for logprob in ledger.take()]
+
+    @property
     def generated(self) -> int:
         return len(self.tokens) - self.prompt_len
 
@@ -185,7 +193,16 @@ class Sequence:
 
     def may_end(self, length: int) -> bool:
         """Whether an end-of-text token may follow the first `length` tokens."""
-        return not self.ignore_eos and length - self.prompt_len >= self.min_tokens
+        return not self.ignore_eos and not self.is_early(length)
+
+    def stops_at(self, token: int, length: int) -> bool:
+        """Whether `token` ends an answer when it follows the first `length` tokens. Who is kept to
+        something may have to say it before."""
+        return token in self.stop_tokens and not self.is_early(length)
+
+    def is_early(self, length: int) -> bool:
+        """Whether an answer of the first `length` tokens is too short."""
+        return length - self.prompt_len < self.min_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +227,14 @@ class Chunk:
     @property
     def sample(self) -> bool:
         return self.start + self.count == len(self.seq.tokens)
+
+    @property
+    def scored(self) -> range:
+        """Positions of the prompt whose logits are needed beside that."""
+        if self.seq.prompt_logprobs is None:
+            return range(0)
+        end = min(self.start + self.count, self.seq.prompt_len - 1)
+        return range(max(self.start, self.seq.unscored), end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,17 +313,28 @@ class Sampled:
     piece: bytes
     ends: bool = False
     fault: InferenceError | None = None
+    logprob: TokenLogprob | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The next token of a prompt whose log probability is wanted."""
+
+    seq: Sequence
+    logprob: TokenLogprob
 
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
     """What a step drew, in order of the text where a sequence has several tokens, and the seconds
-    that its decode call and its prefill call took. An `aborted` step computed nothing."""
+    that its decode call and its prefill call took; what it `scored` of prompts. An `aborted` step
+    computed nothing."""
 
     sampled: list[Sampled]
     decode_seconds: float = 0.0
     prefill_seconds: float = 0.0
     aborted: bool = False
+    scored: tuple[Scored, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

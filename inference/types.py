@@ -54,15 +54,14 @@ class Constraint:
 
     Any JSON object, JSON of a `schema`, a text that matches a `regex`, one of some texts (a
     `choice`), what a Lark `grammar` derives, or `calls` of the tools. `source` is the schema as
-    JSON text, the regex, the grammar, or the name of the one tool to call, "" for any. `several`
-    calls may follow each other. `field` is the part of the request that says so.
+    JSON text, the regex, the grammar, or the name of the one tool to call, "" for any. `field` is
+    the part of the request that says so.
     """
 
     kind: ConstraintKind
     field: str
     source: str = ""
     choices: tuple[str, ...] = ()
-    several: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +92,12 @@ class GenerationRequest:
 
     Either `messages` (a chat, rendered by the model's template) or `prompt` (text or token ids,
     taken as they are). Of a chat that is `continued` the last message is the beginning of the
-    answer. It thinks for `thinking_budget` tokens at most. `model=None` means the model that is
-    served. `priority` is -1, 0 or 1;
-    after `deadline` seconds the request ends with DeadlineExceeded; computed prefixes are shared
-    among requests of the same `salt` only. `tenant` is in whose name it is asked, "" if nobody's.
+    answer. Without `parallel_calls` it makes one call of a tool at most. It thinks for
+    `thinking_budget` tokens at most. `model=None` means the model that is served. `priority` is -1,
+    0 or 1; after `deadline` seconds the request ends with DeadlineExceeded; computed prefixes are
+    shared among requests of the same `salt` only. `tenant` is in whose name it is asked, "" if
+    nobody's. With `logprobs`, so many alternatives of each token are told; an `echo` begins with
+    the prompt, and only then `max_tokens` may be 0.
     The model stays in memory for `keep_alive` seconds after it, for ever if that is negative.
     """
 
@@ -105,6 +106,7 @@ class GenerationRequest:
     messages: tuple[Message, ...] = ()
     prompt: str | tuple[int, ...] | None = None
     tools: tuple[Tool, ...] = ()
+    parallel_calls: bool = True
     continued: bool = False
     constraints: tuple[Constraint, ...] = ()
     thinking: bool | None = None
@@ -115,6 +117,9 @@ class GenerationRequest:
     min_tokens: int = 0
     ignore_eos: bool = False
     stop: tuple[str, ...] = ()
+    stop_tokens: tuple[int, ...] = ()
+    logprobs: int | None = None
+    echo: bool = False
     n: int = 1
     priority: int = 0
     deadline: float | None = None
@@ -185,9 +190,24 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token, as bytes, and its natural log probability before any sampling, which the first of a
+    prompt has not; the `top` likeliest at its place; its characters in the text of the choice."""
+
+    token: bytes
+    logprob: float | None
+    top: tuple[tuple[bytes, float], ...] = ()
+    start: int = 0
+    end: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class TextDelta:
+    """Of tokens in several texts the `logprobs` are with the first."""
+
     index: int
     text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

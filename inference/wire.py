@@ -23,6 +23,7 @@ from inference.types import (
     Message,
     ModelInfo,
     Pooling,
+    TokenLogprob,
     Tool,
 )
 
@@ -129,7 +130,8 @@ class Submit(msgspec.Struct, tag=True):
     prompt: Chat | Text | Tokens
     sampling: SamplingParams
     constraint: Constraint | None = None
-    max_tokens: Annotated[int, Meta(ge=1)] | None = None
+    parallel_calls: bool = True
+    max_tokens: Annotated[int, Meta(ge=0)] | None = None
     thinking_budget: Annotated[int, Meta(ge=0)] | None = None
     min_tokens: int = 0
     ignore_eos: bool = False
@@ -139,6 +141,9 @@ class Submit(msgspec.Struct, tag=True):
     tenant: str = ""
     speculate: bool = True
     stop: tuple[Annotated[str, Meta(min_length=1)], ...] = ()
+    stop_tokens: tuple[int, ...] = ()
+    logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    echo: bool = False
     n: Annotated[int, Meta(ge=1)] = 1
     waited: float = 0.0
     said: tuple[Said, ...] = ()
@@ -236,12 +241,14 @@ class Begin(msgspec.Struct, tag=True):
 
 
 class Delta(msgspec.Struct, array_like=True):
-    """The next text of a choice, and the tokens since the delta before it."""
+    """The next text of a choice, and the tokens since the delta before it. Their log probabilities,
+    where they are wanted, may be of text that is to come; the prompt's come with the first."""
 
     id: int
     index: int
     text: str
     tokens: list[int] = []
+    logprobs: list[TokenLogprob] = []
 
 
 class End(msgspec.Struct, array_like=True):
@@ -259,6 +266,7 @@ class End(msgspec.Struct, array_like=True):
     total: float
     stop: str = ""
     reasoning_tokens: int = 0
+    logprobs: list[TokenLogprob] = []
 
 
 class Vector(msgspec.Struct, array_like=True):

@@ -116,7 +116,7 @@ def _delta(progress: Progress) -> Delta:
     seq = progress.seq
     tokens = seq.tokens[seq.told :]
     seq.told = len(seq.tokens)
-    return Delta(seq.id, seq.index, progress.text, tokens)
+    return Delta(seq.id, seq.index, progress.text, tokens, seq.take_logprobs())
 
 
 def _stats(scheduler: Scheduler) -> Stats:
@@ -143,6 +143,7 @@ def _end(progress: Progress, now: float) -> End:
         total=now - seq.arrived,
         stop=seq.text.met,
         reasoning_tokens=seq.thoughts,
+        logprobs=seq.take_logprobs(),
     )
 
 

@@ -31,6 +31,8 @@ SCHEDULER, CACHE, TREE = (
 JOURNAL, REPLICA, POOL = (f"inference/{name}.py" for name in ("journal", "replica", "pool"))
 WORKER, INTAKE, SEQUENCE = (f"inference/{name}.py" for name in ("worker", "intake", "sequence"))
 PARSER, HOLDBACK, INBOX = (f"inference/{name}.py" for name in ("parser", "holdback", "inbox"))
+ENGINE = "inference/engine.py"
+PROMPTS, LIKELY = "tests/test_prompt_logprobs.py", "tests/test_logprobs.py"
 
 BUGS = (
     Bug(
@@ -112,20 +114,20 @@ BUGS = (
     Bug(
         "a prompt is taken from the cache to its last token",
         CACHE,
-        "self.tree.match(seq.tokens[:-1], seq.salt)",
+        "self.tree.match(seq.shareable, seq.salt)",
         "self.tree.match(seq.tokens, seq.salt)",
     ),
     Bug(
         "prefixes are shared across salts",
         CACHE,
-        "self.tree.match(seq.tokens[:-1], seq.salt)",
-        "self.tree.match(seq.tokens[:-1], next(iter(self.tree._roots), ''))",
+        "self.tree.match(seq.shareable, seq.salt)",
+        "self.tree.match(seq.shareable, next(iter(self.tree._roots), ''))",
     ),
     Bug(
         "host memory is shared across salts",
         CACHE,
-        "self._host.match(seq.tokens[:-1], seq.salt)",
-        "self._host.match(seq.tokens[:-1], next(iter(self._host._tree._roots), ''))",
+        "self._host.match(seq.shareable, seq.salt)",
+        "self._host.match(seq.shareable, next(iter(self._host._tree._roots), ''))",
     ),
     Bug(
         "a copy is booked and not made",
@@ -309,7 +311,7 @@ BUGS = (
     Bug(
         "a tool call that is none is lost",
         PARSER,
-        "return [call or Text(text)]",
+        "return [call or text]",
         "return [call] if call else []",
         "tests/test_parser.py",
     ),
@@ -476,4 +478,7 @@ BUGS = (
         'frames += self._close("completed")',
         "tests/test_responses_encoder.py",
     ),
+    Bug("a prompt that is there has no logits", SEQUENCE, "[: self.unscored]", "[:-1]", PROMPTS),
+    Bug("likely is what may be drawn", ENGINE, "row.copy() if ledger else row", "row", LIKELY),
+    Bug("slow readers get less", POOL, "last.logprobs + answer.logprobs", "answer.logprobs"),
 )

@@ -10,6 +10,7 @@ import zlib
 from dataclasses import replace
 
 from inference.kv_cache import IDS
+from inference.logprobs import ROWS
 from inference.sequence import (
     Copy,
     Forget,
@@ -17,9 +18,11 @@ from inference.sequence import (
     Restore,
     Sampled,
     Save,
+    Scored,
     StepPlan,
     StepResult,
 )
+from inference.types import TokenLogprob
 
 END = 0  # the token that ends a text
 VOCABULARY = 97
@@ -85,7 +88,17 @@ class FakeEngine:
         assert len(slots) == len(set(slots)) and all(0 <= slot < self._slots for slot in slots)
         sampled = [result for chunk in plan.chunks for result in self._compute(chunk)]
         rows = [sum(c.rows for c in chunks) for chunks in (plan.decodes, plan.prefills)]
-        return StepResult(sampled, *(self.seconds(n) if n else 0.0 for n in rows))
+        seconds = (self.seconds(n) if n else 0.0 for n in rows)
+        return StepResult(sampled, *seconds, scored=self._scored(plan))
+
+    def _scored(self, plan: StepPlan) -> tuple[Scored, ...]:
+        """Where a token stands is how likely it is."""
+        found = [(chunk.seq, at + 1) for chunk in plan.chunks for at in chunk.scored]
+        drafts = sum(len(chunk.drafts) for chunk in plan.decodes)
+        assert not found or len(found) + drafts <= ROWS
+        return tuple(
+            Scored(seq, TokenLogprob(self.piece(seq.tokens[n]), -float(n))) for seq, n in found
+        )
 
     def _move(self, move) -> None:
         match move:
@@ -133,6 +146,9 @@ class FakeEngine:
             tokens.append(result.token)
         del self.ids[chunk.seq.slot][len(tokens) :]
         return results
+
+    def piece(self, token: int) -> bytes:
+        return b"%d " % token
 
     def draw(self, seq, tokens: list[int]) -> Sampled:
         """What follows `tokens`."""

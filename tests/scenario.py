@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from inference.sequence import Sampled
-from inference.types import GenerationRequest, NumericalError, Sampling
+from inference.types import GenerationRequest, NumericalError, Sampling, TokenLogprob
 from inference.wire import EngineConfig
 from tests.fake_engine import END, VOCABULARY, FakeEngine
 
@@ -72,17 +72,19 @@ class Ask:
         request, tokens = self.request, list(self.request.prompt)
         start, decoder = len(tokens), codecs.getincrementaldecoder("utf-8")("replace")
         limit, text, reason = min(context, start + (request.max_tokens or context)), "", "length"
+        before = b"".join(PIECES[token] for token in tokens).decode(errors="replace")
+        before = before if request.echo else ""
         while len(tokens) < limit:
             token = next_token(tokens, request.sampling.seed + index)
             ends = token == END and self._may_end(len(tokens) - start)
             tokens.append(token)
             text += "" if ends else decoder.decode(PIECES[token])
             if found := [text.find(stop) for stop in request.stop if stop in text]:
-                return text[: min(found)], "stop", len(tokens) - start
+                return before + text[: min(found)], "stop", len(tokens) - start
             if ends:
                 reason = "stop"
                 break
-        return text + decoder.decode(b"", final=True), reason, len(tokens) - start
+        return before + text + decoder.decode(b"", final=True), reason, len(tokens) - start
 
     def _may_end(self, generated: int) -> bool:
         return not self.request.ignore_eos and generated >= self.request.min_tokens
@@ -160,7 +162,11 @@ class Engine(FakeEngine):
             return Sampled(seq, -1, b"", fault=NumericalError(NAN))
         token = next_token(tokens, seq.sampling.seed)
         ends = token == END and seq.may_end(len(tokens))
-        return Sampled(seq, token, b"" if ends else PIECES[token], ends)
+        logprob = TokenLogprob(PIECES[token], -float(len(tokens))) if seq.logprobs else None
+        return Sampled(seq, token, b"" if ends else PIECES[token], ends, logprob=logprob)
+
+    def piece(self, token: int) -> bytes:
+        return PIECES[token]
 
 
 def draw(seed: int) -> Scenario:
@@ -223,6 +229,8 @@ def _ask(rng: random.Random, number: int) -> Ask:
         deadline=rng.choice((None,) * 9 + (rng.uniform(0.01, 5),)),
         salt=rng.choice(("", "", "mine")),
         speculate=rng.random() < 0.8,
+        logprobs=0 if number % 3 == 0 else None,
+        echo=number % 4 == 0,
     )
     return Ask(
         request,

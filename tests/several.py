@@ -34,6 +34,7 @@ models:
   c: {{path: {demo}, stream: required}}
   broken: {{path: broken.gguf}}
   gone: {{path: nothing.gguf}}
+  embedder: {{path: embedder.gguf}}
   far:
     aliases: ["far:8b"]
     hub: {{repo: org/weights-GGUF, quant: Q8_0, files: {{Q8_0: weights-Q8_0.gguf, Q4_0: q4.gguf}}}}

@@ -77,7 +77,13 @@ class SimWorker:
         context, slots = config.request_context, config.slots
         self._info = ModelInfo("simulated", "fake", context, slots, VOCABULARY, 0, 0)
         self._intake = Intake(
-            SimpleNamespace(chat_template="", n_vocab=VOCABULARY, pieces=PIECES, info=self._info),
+            SimpleNamespace(
+                chat_template="",
+                n_vocab=VOCABULARY,
+                pieces=PIECES,
+                written=PIECES.__getitem__,
+                info=self._info,
+            ),
             Renderer(),  # with nothing to render
         )
 

@@ -35,6 +35,7 @@ from inference.types import (
     Overloaded,
     Started,
     TextDelta,
+    TokenLogprob,
 )
 from tests.scenario import Ask, Fate, Scenario, draw
 from tests.sim_worker import SimWorker
@@ -77,6 +78,7 @@ class Answer:
     """What a client got."""
 
     texts: dict[int, str] = field(default_factory=lambda: defaultdict(str))
+    listed: dict[int, list[TokenLogprob]] = field(default_factory=lambda: defaultdict(list))
     ends: dict[int, Finished] = field(default_factory=dict)
     started: bool = False
     outcome: str = ""
@@ -178,9 +180,10 @@ class World:
             case Started(prompt_tokens):
                 assert not answer.started and prompt_tokens == len(ask.request.prompt)
                 answer.started = True
-            case TextDelta(index, text):
+            case TextDelta(index, text, logprobs):
                 assert answer.started and index not in answer.ends
                 answer.texts[index] += text
+                answer.listed[index] += logprobs
             case Finished(index, _, _, timings):
                 assert index not in answer.ends, "a choice has ended twice"
                 assert 0 <= timings.queued <= timings.first_token <= timings.total + 1e-9
@@ -199,12 +202,27 @@ class World:
                 figures = end.reason, end.usage.completion_tokens, end.usage.prompt_tokens
                 assert figures == (reason, tokens, len(ask.request.prompt)), f"{end}"
                 assert end.usage.cached_tokens <= end.usage.prompt_tokens, f"{end}"
+            if ask.request.logprobs is not None:
+                self._judge_listed(ask, answer, index)
         assert answer.started or not answer.texts
         assert answer.outcome in self._possible(ask, answer, context), (
             f"request {ask.number} ends as {answer.outcome}"
         )
         if answer.outcome == "finished":
             assert len(answer.ends) == ask.request.n
+
+    def _judge_listed(self, ask: Ask, answer: Answer, index: int) -> None:
+        """Every token is listed once, and not later than its text."""
+        listed, prompt = answer.listed[index], len(ask.request.prompt)
+        places = [0 if one.logprob is None else round(-one.logprob) for one in listed]
+        first = 0 if ask.request.echo else prompt
+        assert places == [*range(first, first + len(listed))], f"choice {index} lists {places}"
+        end, length = answer.ends.get(index), len(answer.texts[index])
+        assert not length or listed[-1].end >= length, f"choice {index} lists too little"
+        if end and not end.stop:
+            assert len(listed) == end.usage.completion_tokens + prompt - first
+        elif end and listed:
+            assert listed[-1].start < length, f"choice {index} lists what was cut off"
 
     def _possible(self, ask: Ask, answer: Answer, context: int) -> set[str]:
         """How this request may have ended."""

@@ -144,7 +144,7 @@ def test_a_body_with_everything_becomes_the_request_it_means():
                 },
                 "output_format": FORM,
             },
-            [Constraint("calls", "tool_choice", "weather", several=False)],
+            [Constraint("calls", "tool_choice", "weather")],
         ),
         ({"output_format": FORM}, [Constraint("schema", "output_format", json.dumps(SCHEMA))]),
         (

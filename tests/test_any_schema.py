@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from inference.grammar import Grammars
+from inference.guide import Outline
 from inference.types import BadRequest, Constraint, Tool
 from inference.vocabulary import Vocabulary
 
@@ -69,7 +70,7 @@ def test_any_schema_is_kept_to_or_refused_in_a_sentence(grammars, schema, strict
     if called:
         asked, tools = Constraint("calls", "asked"), (Tool("f", "", schema, strict=strict),)
     try:
-        assert grammars.guides(asked, tools, "no", 0, 1)
+        assert grammars.guides(asked, tools, Outline("no", 0))
     except BadRequest as refusal:
         assert len(refusal.message) < 400 and refusal.message.endswith(".")
 
@@ -79,4 +80,4 @@ def test_any_schema_is_kept_to_or_refused_in_a_sentence(grammars, schema, strict
 )
 def test_what_is_no_json_is_no_schema(grammars, text):
     with pytest.raises(BadRequest, match="asked"):
-        grammars.guides(Constraint("schema", "asked", text), (), "no", 0, 1)
+        grammars.guides(Constraint("schema", "asked", text), (), Outline("no", 0))

@@ -29,6 +29,7 @@ from inference import (
     ReasoningDelta,
     Started,
     TextDelta,
+    TokenLogprob,
     ToolCall,
     ToolCallDelta,
     UnknownModel,
@@ -39,9 +40,12 @@ from tests.fake_pool import FakePool, end, hello, serving
 from tests.understanding import UNDERSTAND
 
 CALL = ToolCallDelta(0, 0, ToolCall("call_1", "add", '{"a": 1}'))
+LIKELY = TokenLogprob(b"so", -0.5, ((b"so", -0.5), (b"\xff", -2.0)), 0, 2)
+FIRST = TokenLogprob(b"On", None)
 SCRIPTS = [
     hello(),
     [Started(7), ReasoningDelta(0, "hm"), TextDelta(0, "so"), CALL, end(reason="tool_calls")],
+    [Started(7), TextDelta(0, "so", (LIKELY, FIRST)), end()],
     [Started(7), end(reason="length")],
     [BadRequest("n: too large", "n")],
     [UnknownModel("no such model", "model")],

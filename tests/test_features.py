@@ -215,6 +215,18 @@ FEATURES: dict[str, dict[str, Try]] = {
     "stop strings": each(OPENAI, {"stop": [" "]}, lambda a: " " not in a.text)
     | each(("messages",), {"stop_sequences": [" "]}, lambda a: " " not in a.text)
     | each(OLLAMA, options(stop=[" "]), lambda a: " " not in a.text),
+    "stop tokens": each(
+        OPENAI, {"stop_token_ids": [70], "logit_bias": {"70": 100}}, lambda a: a.text == ""
+    ),
+    "log probabilities": each(
+        ("chat", *OLLAMA), {"logprobs": True, "top_logprobs": 2}, says(r'"top_logprobs":\[\{"')
+    )
+    | each(("completions",), {"logprobs": 2}, says(r'"top_logprobs":\[\{"'))
+    | each(("responses",), {"top_logprobs": 2}, says("top_logprobs")),
+    "those of a prompt (`echo`)": each(
+        {"completions": {"echo": True, "max_tokens": 0, "logprobs": 1}},
+        lambda a: a.text == "Hello" and a.reply["choices"][0]["logprobs"]["tokens"][0] in "Hello",
+    ),
     "temperature, top-p, top-k": each((*OPENAI, "messages"), DRAW, taken)
     | each(OLLAMA, options(**DRAW), taken),
     "seed": each(OPENAI, DRAW | {"seed": 5}, lambda a: a.again() == a.text)

@@ -9,11 +9,12 @@ import pytest
 
 from inference import grammar
 from inference.grammar import Grammars
-from inference.guide import Guide
+from inference.guide import Guide, Outline
 from inference.types import BadRequest, Constraint, Overloaded, Tool
 from inference.vocabulary import Vocabulary
 
 START = [7, 7]  # a prompt
+OUTLINE = partial(Outline, start=len(START))
 POINT = {
     "type": "object",
     "properties": {"x": {"type": "integer"}, "on": {"type": "boolean"}},
@@ -47,8 +48,8 @@ def schema(value) -> Constraint:
 def guided(grammars):
     """A guide for one answer to a constraint."""
 
-    def make(constraint: Constraint, *tools: Tool, opening: str = "no") -> Guide:
-        [guide] = grammars.guides(constraint, tools, opening, len(START))
+    def make(constraint: Constraint, *tools: Tool, **known) -> Guide:
+        [guide] = grammars.guides(constraint, tools, OUTLINE(**{"opening": "no"} | known))
         return guide
 
     return make
@@ -117,7 +118,7 @@ def test_forced_calls_are_of_the_tools_with_the_arguments_they_take(writes):
 def test_calls_follow_each_other_where_several_may(writes):
     both = f"{MOVED}\n{STOPPED}"
     assert writes(both, asked("calls"), MOVE, STOP)
-    assert not writes(both, asked("calls", several=False), MOVE, STOP)
+    assert not writes(both, asked("calls"), MOVE, STOP, calls=1)
 
 
 def test_who_may_call_tools_may_also_answer(writes):
@@ -153,7 +154,7 @@ def test_reasoning_ends_by_its_text_where_the_tag_is_no_token(llama, vocabulary)
 
     for tokenizer, taken in ((tokenize, False), (apart, True)):
         grammars = Grammars(Vocabulary(llama.pieces, llama.end_tokens, tokenizer))
-        [guide] = grammars.guides(schema(POINT), (), "inside", 0)
+        [guide] = grammars.guides(schema(POINT), (), Outline("inside", 0))
         guide.follow([*spelled, *answer])
         row = np.zeros(len(llama.pieces), np.float32)
         assert (guide.mask(row, [*spelled, *answer], may_end=True) is None) == taken
@@ -202,20 +203,20 @@ def test_the_grammars_of_all_answers_together_have_a_bound(vocabulary, guided, m
     held = guided(schema(POINT))
     monkeypatch.setattr(grammar, "_ROOM", 2 * held.size - 1)
     few = Grammars(vocabulary)
-    held = few.guides(schema(POINT), (), "no", 0, n=2)
+    held = few.guides(schema(POINT), (), Outline("no", 0), n=2)
     with pytest.raises(Overloaded) as refusal:
-        few.guides(schema(POINT), (), "no", 0)
+        few.guides(schema(POINT), (), Outline("no", 0))
     assert refusal.value.field == "asked"
     del held
-    assert few.guides(schema(POINT), (), "no", 0)
+    assert few.guides(schema(POINT), (), Outline("no", 0))
 
 
 @pytest.fixture
 def free(vocabulary, grammars):
     """How many of the tokens that a text has are taken, where calls may come."""
 
-    def taken(text: str, *tools: Tool, opening: str = "no") -> int:
-        [guide] = grammars.call_guides(tools, opening, len(START))
+    def taken(text: str, *tools: Tool, **known) -> int:
+        [guide] = grammars.call_guides(tools, OUTLINE(**{"opening": "no"} | known))
         tokens = list(START)
         for token in vocabulary.tokenize(text):
             row = np.zeros(len(vocabulary.pieces), np.float32)
@@ -242,6 +243,7 @@ def test_calls_that_need_not_come_are_of_the_tools_if_they_come(vocabulary, free
     assert goes_through(f"<think>{wrong}</think>{MOVED}", opening="perhaps")
     assert not goes_through(f"Yes.<think>{wrong}", opening="perhaps")
     assert not goes_through(f"<think>{wrong}")
+    assert goes_through(f"{MOVED}{MOVED}") and not goes_through(f"{MOVED}{MOVED}", calls=1)
 
 
 def test_calls_that_need_not_come_are_free_where_they_cannot_be_kept_to(
@@ -250,9 +252,9 @@ def test_calls_that_need_not_come_are_free_where_they_cannot_be_kept_to(
     odd = Tool("stop", "", {"not": {}}, strict=True)
     anything = STOPPED.replace("any", "thing")
     assert free(anything, odd) == len(vocabulary.tokenize(anything))
-    assert grammars.call_guides((Tool("x" * 600_000),), "no", 0, n=2) == [None, None]
+    assert grammars.call_guides((Tool("x" * 600_000),), OUTLINE("no"), n=2) == [None, None]
     monkeypatch.setattr(grammar, "_ROOM", 0)
-    assert grammars.call_guides((MOVE,), "no", 0) == [None]
+    assert grammars.call_guides((MOVE,), OUTLINE("no")) == [None]
 
 
 def test_only_the_parameters_of_a_tool_that_is_not_strict_are_loosened(writes, guided):

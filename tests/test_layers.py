@@ -25,7 +25,8 @@ LINES = [
         "schema_bounds",
         "inbox",
     },
-    {"preamble"},
+    {"preamble", "logprobs"},
+    {"text_out"},
     {
         "model",
         "sequence",

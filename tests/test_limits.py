@@ -63,6 +63,7 @@ SIZES = [
     (CHAT, "cache_salt", 256, lambda size: "é" * size),
     (CHAT, "stop", 16, lambda size: ["s"] * size),
     (CHAT, "stop", 256, lambda size: "s" * size),
+    (CHAT, "stop_token_ids", 16, lambda size: [1] * size),
     (CHAT, "logit_bias", 300, lambda size: {str(n): 1 for n in range(size)}),
     (RESPONSES, "input", 10_000, lambda size: [MESSAGE] * size),
     (RESPONSES, "input", 256, lambda size: [called_by("c" * size)]),
@@ -112,8 +113,8 @@ def nested(depth):
     return [nested(depth - 1)] if depth > 1 else []
 
 
-def understand(path, field, value):
-    text = json.dumps(BODIES[path] | {field: value})
+def understand(path, field, value, **beside):
+    text = json.dumps(BODIES[path] | {field: value} | beside)
     return UNDERSTAND[path](parse_object(text.encode()), "fake")
 
 
@@ -150,8 +151,27 @@ def test_how_long_it_thinks_has_bounds(field):
         assert refusal.value.field == field
 
 
+def test_how_many_likely_tokens_are_listed_has_bounds():
+    for value in (0, 20):
+        assert understand(CHAT, "top_logprobs", value, logprobs=True).requests
+        assert understand(COMPLETIONS, "logprobs", value).requests
+    for value in (-1, 21):
+        for path, field in ((CHAT, "top_logprobs"), (COMPLETIONS, "logprobs")):
+            with pytest.raises(BadRequest) as refusal:
+                understand(path, field, value)
+            assert refusal.value.field == field
+
+
+def test_only_an_echo_may_be_all():
+    assert understand(COMPLETIONS, "max_tokens", 0, echo=True).requests
+    for path in UNDERSTAND:
+        with pytest.raises(BadRequest) as refusal:
+            understand(path, "max_tokens", 0, echo=False)
+        assert refusal.value.field == "max_tokens"
+
+
 def test_every_number_of_a_body_is_in_the_table():
-    known = {bounds[0] for _, bounds in ANSWERED} | {*THOUGHTS}
+    known = {bounds[0] for _, bounds in ANSWERED} | {*THOUGHTS, "top_logprobs", "logprobs"}
     for path, body in MODELS.items():
         for field, about in body.model_json_schema()["properties"].items():
             kinds = {kind.get("type") for kind in about.get("anyOf", [about])}
@@ -185,8 +205,13 @@ async def test_tokens_that_are_not_in_the_vocabulary_are_refused(pool: Pool):
     last = vocabulary - 1
     assert await events(pool, prompt=(0, last), max_tokens=1)
     assert await events(pool, prompt="Hi", max_tokens=1, sampling=biased(0, last))
+    assert await events(pool, prompt="Hi", max_tokens=1, stop_tokens=(0, last))
     for token in (-1, -(2**31), vocabulary, INT32, 2**32, 2**32 + 1, INT64):
-        for wrong in ({"prompt": (1, token)}, {"prompt": "Hi", "sampling": biased(1, token)}):
+        for wrong in (
+            {"prompt": (1, token)},
+            {"prompt": "Hi", "sampling": biased(1, token)},
+            {"prompt": "Hi", "stop_tokens": (1, token)},
+        ):
             with pytest.raises(BadRequest, match="not in the vocabulary"):
                 await events(pool, max_tokens=1, **wrong)
     assert pool.status().restarts == 0

@@ -8,6 +8,7 @@ import ollama
 import openai
 import pytest
 
+from tests import embedding_model
 from tests.several import DEMO, several_served, workers
 from tests.test_api_service import metrics_of
 
@@ -88,6 +89,27 @@ async def test_the_ollama_client_sees_what_there_is(tmp_path):
         }
         assert len({one.modelinfo["general.parameter_count"] for one in shown}) == 1
         assert workers() == 1
+
+
+async def test_an_embedding_model_is_loaded_beside_one_that_answers(tmp_path):
+    embedding_model.write(tmp_path / "embedder.gguf", "last")
+    async with (
+        several_served(tmp_path) as (_, url),
+        ollama.AsyncClient(host=url) as client,
+        openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as other,
+    ):
+        assert (await client.show("embedder")).capabilities == ["embedding"]
+        made = await client.embed("embedder", ["A fox.", "An ox."], keep_alive=-1)
+        assert 0 < made.load_duration < made.total_duration and len(made.embeddings) == 2
+        assert (await client.embed("embedder", "A fox.")).load_duration == 0
+        again = await other.embeddings.create(model="embedder", input="A fox.")
+        assert again.model == "embedder" and len(again.data[0].embedding) == 256
+        assert (await client.ps()).models[1].expires_at.year == 2318
+        with pytest.raises(openai.BadRequestError, match="gives no answers"):
+            await other.chat.completions.create(model="embedder", messages=HI)
+        with pytest.raises(ollama.ResponseError, match="is no embedding model"):
+            await client.embed("a", "A fox.")
+        assert (await client.chat("a", HI, options=GREEDY)).message.content == PARIS
 
 
 async def test_the_first_model_may_go_and_come_back(tmp_path):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference.preamble import Preamble
-from inference.sequence import TextOut
+from inference.text_out import TextOut
 
 THOUGHTS = "\n<think>\nhm\n</think>\n\n"
 SAMPLES = [

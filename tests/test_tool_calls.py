@@ -97,6 +97,7 @@ async def test_the_anthropic_client_puts_a_streamed_call_together(url):
             messages=HI,
             tools=[{"name": "weather", "input_schema": PLACE}],
             tool_choice={"type": "any", "disable_parallel_tool_use": True},
+            temperature=0,
         ) as stream:
             kinds = [event.type async for event in stream]
             message = await stream.get_final_message()

@@ -102,8 +102,6 @@ class ClientTool(WireModel):
 
 
 class ToolChoice(WireModel):
-    """Without parallel use a forced call is one."""
-
     model_config = ConfigDict(
         json_schema_extra={
             "if": {"properties": {"type": {"const": "tool"}}, "required": ["type"]},
@@ -125,7 +123,7 @@ class ToolChoice(WireModel):
         if self.type not in ("any", "tool"):
             return None
         name = (self.type == "tool" and self.name) or ""
-        return Constraint("calls", "tool_choice", name, several=not self.disable_parallel_tool_use)
+        return Constraint("calls", "tool_choice", name)
 
 
 class Thinking(WireModel):

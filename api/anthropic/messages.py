@@ -73,6 +73,7 @@ class PromptBody(WireModel):
         return {
             "model": self.model or None,
             "messages": (*system, *said),
+            "parallel_calls": not self.tool_choice.disable_parallel_tool_use,
             "tools": () if self.tool_choice.type == "none" else tuple(map(tool_of, self.tools)),
             "thinking": self.thinking.type != "disabled",
             "thinking_budget": self._most_thoughts(),
@@ -100,8 +101,7 @@ class MessagesBody(PromptBody, BasicSampling):
         if (form := new or self.output_format) is None:
             return ()
         field = "output_config" if new else "output_format"
-        several = not self.tool_choice.disable_parallel_tool_use
-        return (Constraint("schema", field, form.source, several=several),)
+        return (Constraint("schema", field, form.source),)
 
 
 class TokenCount(msgspec.Struct):

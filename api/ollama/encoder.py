@@ -4,6 +4,7 @@ Durations are nanoseconds as the worker measured them, and before that the load 
 tool call comes whole, with its arguments as an object.
 """
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -18,6 +19,7 @@ from inference import (
     GenerationEvent,
     ReasoningDelta,
     TextDelta,
+    TokenLogprob,
     ToolCall,
     ToolCallDelta,
 )
@@ -43,12 +45,28 @@ class Said(msgspec.Struct):
     role: str = "assistant"
 
 
+class TopLogprob(msgspec.Struct):
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class Logprob(TopLogprob):
+    top_logprobs: list[TopLogprob] | UnsetType = UNSET
+
+    @classmethod
+    def of(cls, one: TokenLogprob) -> "Logprob":
+        top = [TopLogprob(_shown(token), logprob, list(token)) for token, logprob in one.top]
+        return cls(_shown(one.token), one.logprob or 0.0, list(one.token), top or UNSET)
+
+
 class Line(msgspec.Struct, kw_only=True):
-    """What lines of both endpoints share; all but the first three are those of the last one."""
+    """What lines of both endpoints share; all but the first four are those of the last one."""
 
     model: str
     created_at: str
     done: bool = False
+    logprobs: list[Logprob] | UnsetType = UNSET
     done_reason: DoneReason | UnsetType = UNSET
     total_duration: int | UnsetType = UNSET
     load_duration: int | UnsetType = UNSET
@@ -56,6 +74,9 @@ class Line(msgspec.Struct, kw_only=True):
     prompt_eval_duration: int | UnsetType = UNSET
     eval_count: int | UnsetType = UNSET
     eval_duration: int | UnsetType = UNSET
+
+    def lists(self, logprobs: Iterable[TokenLogprob]) -> None:
+        self.logprobs = [Logprob.of(one) for one in logprobs] or UNSET
 
     def end(self, end: Finished) -> None:
         """Make it the last of an answer."""
@@ -112,8 +133,10 @@ class Encoder:
 
     def _told(self, event: GenerationEvent) -> list[bytes]:
         match event:
-            case TextDelta(_, text):
-                return [framed(self._line(self._model, text, "", []))]
+            case TextDelta(_, text, logprobs):
+                line = self._line(self._model, text, "", [])
+                line.lists(logprobs)
+                return [framed(line)]
             case ReasoningDelta(_, text):
                 return [framed(self._line(self._model, "", text, []))]
             case ToolCallDelta():
@@ -131,6 +154,7 @@ class Encoder:
         [answer] = answers(events)
         calls = [_call(call, place) for place, call in enumerate(answer.calls)]
         whole = self._line(self._model, answer.text, answer.reasoning, calls)
+        whole.lists(answer.logprobs)
         whole.end(answer.end)
         return msgspec.json.encode(whole)
 
@@ -147,6 +171,10 @@ def loaded(
 
 def _call(call: ToolCall, place: int) -> CallLine:
     return CallLine(call.id, CalledFunction(place, call.name, arguments_of(call)))
+
+
+def _shown(token: bytes) -> str:
+    return token.decode(errors="replace")
 
 
 def _nanoseconds(seconds: float) -> int:

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from api.body import Text, WireModel, Word, read
 from api.document import JSON, Operation, body_schema
-from api.fields import EFFORTS
+from api.fields import EFFORTS, Alternatives
 from api.keep_alive import KeepAlive
 from api.ollama.encoder import ChatLine, Encoder, GenerateLine, loaded
 from api.ollama.errors import LINES
@@ -32,8 +32,6 @@ from inference import GenerationRequest, Message, Models
 
 # Fields we know and do not do, with the values that ask for nothing.
 REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
-    "logprobs": (False,),
-    "top_logprobs": (0,),
     "suffix": ("",),
     "template": ("",),
     "context": ([],),
@@ -61,6 +59,8 @@ class GenerateBase(WireModel):
     think: Think = None
     format: Format = ()
     keep_alive: KeepAlive | None = None
+    logprobs: bool = False
+    top_logprobs: Alternatives = 0
 
     def about(self) -> dict[str, Any]:
         """The fields of a `GenerationRequest` that say nothing of an answer."""
@@ -73,6 +73,7 @@ class GenerateBase(WireModel):
             "thinking": None if self.think is None else bool(self.think),
             "thinking_budget": EFFORTS.get(self.think) if isinstance(self.think, str) else None,
             "constraints": self.format,
+            "logprobs": self.top_logprobs if self.logprobs else None,
             **self.options.meant(),
         }
 

@@ -4,7 +4,6 @@ Pure but for its route. Fields follow OpenAI's API reference, and what others ha
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Literal, Self
 
@@ -12,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import ConfigDict, Field, model_validator
 
 from api.body import Text, WireModel, Word
-from api.fields import Content
+from api.fields import Alternatives, Content
 from api.openai.common import (
     GenerationBody,
     Limit,
@@ -38,18 +37,22 @@ from inference import (
 )
 
 REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
-    "logprobs": (False,),
     "modalities": (["text"],),
     "audio": (),
 }
 MAX_CALLS: Final = 128
+_TRUE: Final = {"enum": [True, "true", 1]}
 ONE_BEGINNING: Final[dict[str, Any]] = {
     "if": {
-        "properties": {"continue_final_message": {"enum": [True, "true", 1]}},
+        "properties": {"continue_final_message": _TRUE},
         "required": ["continue_final_message"],
     },
     "then": {"properties": {"add_generation_prompt": {"enum": [False, "false", 0, None]}}},
     "else": {"properties": {"add_generation_prompt": {"enum": [True, "true", 1, None]}}},
+}
+NO_TOP_ALONE: Final[dict[str, Any]] = {
+    "if": {"not": {"properties": {"logprobs": _TRUE}, "required": ["logprobs"]}},
+    "then": {"properties": {"top_logprobs": {"enum": [0, None]}}},
 }
 
 router = APIRouter()
@@ -91,8 +94,10 @@ class ChatBody(GenerationBody, ThinkingBody):
     function_call: Literal["auto", "none"] = "auto"
     continue_final_message: bool = False
     add_generation_prompt: bool | None = None
+    logprobs: bool = False
+    top_logprobs: Alternatives = 0
 
-    model_config = ConfigDict(json_schema_extra=ONE_BEGINNING)
+    model_config = ConfigDict(json_schema_extra={"allOf": [ONE_BEGINNING, NO_TOP_ALONE]})
 
     def offered(self) -> tuple[Tool, ...]:
         if "none" in (self.tool_choice.mode, self.function_call):
@@ -110,12 +115,17 @@ class ChatBody(GenerationBody, ThinkingBody):
             )
         return self
 
+    @model_validator(mode="after")
+    def _no_top_alone(self) -> Self:
+        if self.top_logprobs and not self.logprobs:
+            raise BadRequest("top_logprobs needs logprobs to be true.", "top_logprobs")
+        return self
+
     def constraints(self) -> tuple[Constraint, ...]:
         """A forced call leaves no text of which anything else could be asked."""
-        several, choice = self.parallel_tool_calls, self.tool_choice
-        if choice.forced:
-            return (Constraint("calls", "tool_choice", choice.name, several=several),)
-        return tuple(replace(asked, several=several) for asked in super().constraints())
+        if self.tool_choice.forced:
+            return (Constraint("calls", "tool_choice", self.tool_choice.name),)
+        return super().constraints()
 
 
 def understand(raw: dict[str, Any], served: str) -> Call:
@@ -123,7 +133,8 @@ def understand(raw: dict[str, Any], served: str) -> Call:
     body = read(ChatBody, raw, REFUSED)
     head = Head.new("chatcmpl-", served)
     usage = bool(body.stream_options.include_usage)
-    encoder = Encoder(head, body.n, usage, functions=bool(body.functions and not body.tools))
+    functions = bool(body.functions and not body.tools)
+    encoder = Encoder(head, body.n, usage, functions=functions, logprobs=body.logprobs)
     return Call((to_request(body, head.id),), encoder, body.stream, body.resumable)
 
 
@@ -133,11 +144,13 @@ def to_request(body: ChatBody, id: str) -> GenerationRequest:
         id=id,
         messages=tuple(_message(message) for message in body.messages),
         tools=body.offered(),
+        parallel_calls=body.parallel_tool_calls,
         continued=body.continue_final_message,
         thinking=body.wants_thoughts(),
         thinking_budget=body.most_thoughts(),
         template_kwargs=body.chat_template_kwargs,
         max_tokens=unlimited(limit),
+        logprobs=body.top_logprobs if body.logprobs else None,
         **body.shared(),
     )
 

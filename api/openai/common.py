@@ -24,10 +24,9 @@ MAX_BIASES: Final = 300
 
 # Fields we know and do not do, with the values that ask for nothing.
 REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
-    "top_logprobs": (0,),
-    "prompt_logprobs": (0,),
+    "prompt_logprobs": (),
     "best_of": (1,),
-    "stop_token_ids": ([],),
+    "include_stop_str_in_output": (False,),
     "grammar": ("",),
     "json_schema": ({},),
 }
@@ -85,6 +84,7 @@ class GenerationBody(Constraints, FullSampling):
     min_tokens: int = Field(0, ge=0, le=INT32)
     ignore_eos: bool = False
     stop: Stops = ()
+    stop_token_ids: list[TokenId] = Field([], max_length=16)
     repetition_penalty: Repetition | None = None
     logit_bias: Biases | None = None
     service_tier: Word | None = None
@@ -107,6 +107,7 @@ class GenerationBody(Constraints, FullSampling):
             "min_tokens": self.min_tokens,
             "ignore_eos": self.ignore_eos,
             "stop": self.stop,
+            "stop_tokens": tuple(self.stop_token_ids),
             "n": self.n,
             "priority": _PRIORITY.get(self.service_tier or "", 0),
             "deadline": self.timeout,

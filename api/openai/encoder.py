@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from api.folding import Answer
+from api.openai.logprobs import ChatLogprobs
 from api.openai.replies import Head, ReplyEncoder
 from inference import (
     ArgumentsDelta,
@@ -57,26 +58,40 @@ class ChunkChoice(msgspec.Struct):
     index: int
     delta: Delta
     finish_reason: Reason | None = None
+    logprobs: ChatLogprobs | UnsetType = UNSET
 
 
 class Choice(msgspec.Struct):
     index: int
     message: Delta
     finish_reason: Reason
+    logprobs: ChatLogprobs | UnsetType = UNSET
 
 
 class Encoder(ReplyEncoder):
     """Writes the events of one request with `n` choices; of a client that knows `functions` only
-    the first call is one that it can read."""
+    the first call is one that it can read. Whether it wants `logprobs` matters where there are
+    none."""
 
     chunk, whole = "chat.completion.chunk", "chat.completion"
 
-    def __init__(self, head: Head, n: int, include_usage: bool, functions: bool = False) -> None:
+    def __init__(
+        self,
+        head: Head,
+        n: int,
+        include_usage: bool,
+        functions: bool = False,
+        logprobs: bool = False,
+    ) -> None:
         super().__init__(head, n, include_usage)
         self._functions = functions
+        self._logprobs = logprobs
 
     def encode(self, event: GenerationEvent) -> list[bytes]:
         match event:
+            case TextDelta(index, text, logprobs) if logprobs:
+                told = ChatLogprobs.of(logprobs)
+                return self._said(ChunkChoice(index, Delta(content=text), logprobs=told))
             case Started():
                 role = Delta(role="assistant", content="")
                 return [frame for index in range(self._n) for frame in self._delta(index, role)]
@@ -98,7 +113,8 @@ class Encoder(ReplyEncoder):
             tool_calls=UNSET if self._functions or not calls else calls,
             function_call=calls[0].function if self._functions and calls else UNSET,
         )
-        return Choice(answer.end.index, message, self._reason(answer.end.reason))
+        told = ChatLogprobs.of(answer.logprobs) if self._logprobs else UNSET
+        return Choice(answer.end.index, message, self._reason(answer.end.reason), told)
 
     def _reason(self, reason: FinishReason) -> Reason:
         return "function_call" if self._functions and reason == "tool_calls" else reason

@@ -43,6 +43,7 @@ from inference import BadRequest, Constraint, GenerationRequest, Message, Models
 REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
     "n": (1,),
     "logprobs": (False,),
+    "top_logprobs": (0,),
     "background": (False,),
     "conversation": (),
     "context_management": ([],),
@@ -112,11 +113,9 @@ class ResponsesBody(GenerationBody, ThinkingBody):
 
     def constraints(self) -> tuple[Constraint, ...]:
         """A forced call leaves no text of which anything else could be asked."""
-        several, calling = self.parallel_tool_calls, self.tool_choice.calling
-        if calling.forced:
-            return (Constraint("calls", "tool_choice", calling.name, several=several),)
-        asked = (*self.text.constraints(), *super().constraints())
-        return tuple(replace(constraint, several=several) for constraint in asked)
+        if (calling := self.tool_choice.calling).forced:
+            return (Constraint("calls", "tool_choice", calling.name),)
+        return (*self.text.constraints(), *super().constraints())
 
     def echo(self) -> Echo:
         form = self.text.format
@@ -179,6 +178,7 @@ def to_request(body: ResponsesBody, id: str, items: Sequence[Said]) -> Generatio
         id=id,
         messages=messages,
         tools=body.offered(),
+        parallel_calls=body.parallel_tool_calls,
         thinking=body.wants_thoughts(),
         thinking_budget=body.most_thoughts(),
         template_kwargs=body.chat_template_kwargs,
