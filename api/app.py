@@ -1,4 +1,4 @@
-"""Puts the HTTP application together. No logic: routes, errors and the pool's life."""
+"""Puts the HTTP application together. No logic: routes, errors and the life of the models."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,43 +11,44 @@ from api.anthropic import messages
 from api.guard import Guard, expel_revoked
 from api.keys import KeyFile
 from api.ollama import embeddings as ollama_embeddings
-from api.ollama import generation
+from api.ollama import generation, pull
 from api.ollama import models as ollama_models
-from api.openai import chat, completions, embeddings, models, tokens
+from api.openai import chat, completions, embeddings, tokens
+from api.openai import models as openai_models
 from api.openai.responses import create, stored
 from api.openai.responses.store import Store
 from api.origins import Reach
 from api.tape import Archive
-from inference import Pool
+from inference import Models
 
 
-def create_app(pool: Pool, reach: Reach | None = None, keys: KeyFile | None = None) -> FastAPI:
-    """The HTTP server around `pool`, which it starts and closes with itself.
+def create_app(models: Models, reach: Reach | None = None, keys: KeyFile | None = None) -> FastAPI:
+    """The HTTP server around `models`, which it starts and closes with itself.
 
     Without `reach` it goes by the names of loopback, without `keys` it asks for none.
     """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await pool.start()
-        watching = asyncio.create_task(expel_revoked(pool, keys)) if keys else None
+        await models.start()
+        watching = asyncio.create_task(expel_revoked(models, keys)) if keys else None
         try:
             yield
         finally:
             if watching:
                 watching.cancel()
             app.state.archive.close()
-            await pool.close()
+            await models.close()
 
     app = FastAPI(lifespan=lifespan, openapi_url=None, redirect_slashes=False)
-    app.state.pool = pool
-    app.state.metrics = metrics.Metrics(pool)
+    app.state.models = models
+    app.state.metrics = metrics.Metrics(models)
     app.state.archive = Archive()
     app.state.responses = Store()
     errors.install(app)
     app.add_middleware(Guard, reach=reach or Reach(), keys=keys)
-    openai = (models, chat, completions, create, stored, embeddings, tokens)
-    ollama = (generation, ollama_embeddings, ollama_models)
+    openai = (openai_models, chat, completions, create, stored, embeddings, tokens)
+    ollama = (generation, ollama_embeddings, ollama_models, pull)
     rooms = (health, metrics, *openai, messages, *ollama, streams)
     for room in rooms:
         app.include_router(room.router)

@@ -13,20 +13,20 @@ from fastapi import Request, Response
 from api.body import read_object
 from api.metrics import Meter
 from api.streaming import metered, owned, unless_gone
-from inference import GenerationRequest, Pool
+from inference import GenerationRequest, Models
 
 Understand = Callable[[dict[str, Any]], GenerationRequest]
-Work = Callable[[Pool, GenerationRequest], Awaitable[object]]
+Work = Callable[[Models, GenerationRequest], Awaitable[object]]
 
 
 async def ask(http: Request, endpoint: str, understand: Understand, work: Work) -> Response:
     """What `work` makes of the prompt of a body that is understood, as JSON."""
-    pool: Pool = http.app.state.pool
+    models: Models = http.app.state.models
 
     async def reply(meter: Meter) -> Response:
         request = understand(await read_object(http, meter.hold))
         [request] = owned((request,), http.state.tenant)
-        told = await unless_gone(http, work(pool, request))
+        told = await unless_gone(http, work(models, request))
         meter.end(200)
         return Response(msgspec.json.encode(told), media_type="application/json")
 

@@ -44,6 +44,7 @@ from inference import (
     DownloadError,
     HubFile,
     InferenceError,
+    Models,
     NotReady,
     Pool,
     Tuning,
@@ -119,7 +120,7 @@ def main(
         bool, typer.Option("--version", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Onebox: one box, one command, one model in memory, many people talking to it at once."""
+    """Onebox: one box, one command, many people talking to its models at once."""
 
 
 @app.command()
@@ -158,12 +159,14 @@ def serve(  # noqa: PLR0913 - typer wants one parameter per option
             kv_layout=kv_layout,
             draft=draft,
         )
-        deployment = prepare(config, model, wishes, threads, tuned=tuned)
+        plan = partial(prepare, config, model, wishes, threads, tuned=tuned)
+        deployment = plan()
         _print_plan(deployment)
-        pool = Pool(deployment, queue=config.server.queue if queue is None else queue)
+        queue = config.server.queue if queue is None else queue
+        models = Models(Pool(deployment, queue=queue), config, plan, tuned=tuned, queue=queue)
         greeting = _greeting(_address(host, listener), deployment, keyed=keys.required())
-        server = server_for(create_app(pool, reach, keys), config.server.drain_seconds)
-        asyncio.run(_serve(pool, server, listener, greeting))
+        server = server_for(create_app(models, reach, keys), config.server.drain_seconds)
+        asyncio.run(_serve(models, server, listener, greeting))
 
 
 @app.command("tune")
@@ -287,11 +290,11 @@ def _admission(
     return reach_of(config, host, address), keys
 
 
-async def _serve(pool: Pool, server: Server, listener: socket.socket, greeting: str) -> None:
+async def _serve(models: Models, server: Server, listener: socket.socket, greeting: str) -> None:
     """Serve until a signal ends it. Raises `NotReady` if the model cannot be loaded."""
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
-        await pool.until_ready()
+        await models.until_ready()
         gc.collect()
         gc.freeze()  # what is there by now stays: to walk it takes 50 ms, and all streams wait
         typer.echo(greeting)

@@ -16,7 +16,7 @@ from fastapi import Request, Response
 from api.body import read_object
 from api.metrics import Meter
 from api.streaming import metered, unless_gone
-from inference import EmbeddingRequest, Embeddings, Pool
+from inference import EmbeddingRequest, Embeddings, Models
 
 MAX_INPUTS: Final = 2048  # as OpenAI's
 _NUMBER: Final = 24  # bytes here of a number of a vector: four, and as many as it takes to write it
@@ -26,23 +26,24 @@ Written = TypeVar("Written")
 
 
 async def embed(
-    http: Request, endpoint: str, understand: Callable[[dict[str, Any]], Meant | Response]
+    http: Request, endpoint: str, understand: Callable[[dict[str, Any], str], Meant | Response]
 ) -> Response:
-    """Serve one request; `understand` speaks the dialect: what is asked for and how vectors become
-    JSON, or the answer itself where there is nothing to make."""
-    pool: Pool = http.app.state.pool
+    """Serve one request; `understand(body, name_of_the_model)` speaks the dialect: what is asked
+    for and how vectors become JSON, or the answer itself where there is nothing to make."""
+    models: Models = http.app.state.models
 
     async def reply(meter: Meter) -> Response:
-        meant = understand(await read_object(http, meter.hold))
+        body = await read_object(http, meter.hold)
+        meant = understand(body, models.name_of(body.get("model")))
         if isinstance(meant, Response):
             meter.end(200)
             return meant
         asked, written = meant
-        info = pool.status().info
+        info = (await models.described(asked.model)).info
         length = asked.dimensions or (info.dimensions if info else 0)
         meter.hold(len(asked.inputs) * length * _NUMBER)
         request = replace(asked, tenant=http.state.tenant)
-        answer = await written(await unless_gone(http, pool.embed(request)))
+        answer = await written(await unless_gone(http, models.embed(request)))
         response = Response(msgspec.json.encode(answer), media_type="application/json")
         meter.end(200)
         return response

@@ -26,10 +26,10 @@ from api.keys import Key, KeyFile
 from api.limits import Limits
 from api.origins import Reach
 from api.paths import meant
-from inference import InferenceError, Pool
+from inference import InferenceError, Models
 
 PUBLIC: Final = frozenset({"/", "/health", "/ready"})
-ADMIN: Final = frozenset({"/metrics"})
+ADMIN: Final = frozenset({"/metrics", "/api/pull"})
 # What a page of ours may do: nothing that did not come from here, and no text becomes script.
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -140,13 +140,13 @@ class Guard:
         return WrongKey("This API key is not valid here.")
 
 
-async def expel_revoked(pool: Pool, keys: KeyFile) -> None:
+async def expel_revoked(models: Models, keys: KeyFile) -> None:
     """End what a key has asked for, running or recorded, soon after it was taken away."""
     while True:
         await asyncio.sleep(_LOOK_EVERY)
         try:
             if keys.required() and not keys.damaged:  # a damaged file does not say who is left
-                pool.expel(keys.tenants)
+                models.expel(keys.tenants)
         except Exception:  # nobody would notice that nobody looks any more
             _log.exception("Removed keys could not be looked for.")
 

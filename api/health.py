@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from api.document import JSON, TEXT, Operation
-from inference import Pool
+from inference import Models
 
 router = APIRouter()
 
@@ -50,9 +50,9 @@ async def health() -> Response:
 @router.api_route("/ready", methods=["GET", "HEAD"])
 async def ready(http: Request) -> Response:
     """200 if a request would be taken now, else 503; who has no key learns no reason."""
-    pool: Pool = http.app.state.pool
-    now = pool.status()
+    models: Models = http.app.state.models
+    now = models.status()
     body = Readiness(status=now.state)
     if http.state.trusted:
         body |= Readiness(status=now.state, detail=now.detail, model=now.name)
-    return JSONResponse(body, 200 if pool.ready else 503)
+    return JSONResponse(body, 200 if models.ready else 503)

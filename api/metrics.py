@@ -1,9 +1,10 @@
-"""Prometheus metrics: the pool's own numbers on each scrape, latencies and outcomes as they occur.
+"""Prometheus metrics: what models say on each scrape, latencies and outcomes as they occur.
 
 Every app has its own registry. Times are seconds as the API process sees them. Knows no dialect.
 """
 
 from collections.abc import Iterator
+from operator import attrgetter
 from time import perf_counter
 from typing import Final
 
@@ -14,12 +15,28 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from api.document import TEXT, Operation
-from inference import Finished, GenerationEvent, Overloaded, Pool, Started
+from inference import Finished, GenerationEvent, Models, Overloaded, PoolStatus, Started
 
 MAX_HELD: Final = 256 << 20  # bytes
 _TOKEN_BUCKETS: Final = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 2.5)
 _FIRST_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _WHOLE_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+# Of each model: what it is, and where a `PoolStatus` has it.
+_GAUGES: Final = {
+    "requests_waiting": ("Requests in the queue", "stats.waiting"),
+    "requests_running": ("Requests in the model", "stats.running"),
+    "kv_cells_used": ("KV cache cells in use", "stats.cells"),
+    "kv_cells_total": ("KV cache cells", "cells"),
+}
+_COUNTERS: Final = {
+    "prompt_tokens": ("Prompt tokens, cached ones included", "stats.prompt_tokens"),
+    "cached_tokens": ("Prompt tokens not computed again", "stats.cached_tokens"),
+    "completion_tokens": ("Tokens generated", "stats.completion_tokens"),
+    "preemptions": ("Times a request gave up its KV cells for a while", "stats.preemptions"),
+    "drafted_tokens": ("Tokens guessed (speculation)", "stats.drafted"),
+    "accepted_tokens": ("Guessed tokens that were right", "stats.accepted"),
+    "worker_restarts": ("Worker processes that had to be started again", "restarts"),
+}
 
 router = APIRouter()
 
@@ -35,9 +52,9 @@ async def scrape(http: Request) -> Response:
 class Metrics:
     """The metrics of one app."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, models: Models) -> None:
         self.registry = CollectorRegistry()
-        self.registry.register(_PoolCollector(pool))
+        self.registry.register(_ModelCollector(models))
         self.held = 0
         Gauge(
             "onebox_request_bytes",
@@ -97,30 +114,29 @@ class Meter:
             self._metrics.whole.observe(perf_counter() - self._began)
 
 
-class _PoolCollector(Collector):
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+class _ModelCollector(Collector):
+    """The numbers of every model that is loaded, under its name."""
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
 
     def collect(self) -> Iterator[Metric]:
-        now = self._pool.status()
-        stats = now.stats
-        gauges = {
-            "ready": ("1 if requests are taken", now.state == "ready"),
-            "requests_waiting": ("Requests in the queue", stats.waiting),
-            "requests_running": ("Requests in the model", stats.running),
-            "kv_cells_used": ("KV cache cells in use", stats.cells),
-            "kv_cells_total": ("KV cache cells", now.cells),
-        }
-        counters = {
-            "prompt_tokens": ("Prompt tokens, cached ones included", stats.prompt_tokens),
-            "cached_tokens": ("Prompt tokens not computed again", stats.cached_tokens),
-            "completion_tokens": ("Tokens generated", stats.completion_tokens),
-            "preemptions": ("Times a request gave up its KV cells for a while", stats.preemptions),
-            "drafted_tokens": ("Tokens guessed (speculation)", stats.drafted),
-            "accepted_tokens": ("Guessed tokens that were right", stats.accepted),
-            "worker_restarts": ("Worker processes that had to be started again", now.restarts),
-        }
-        for name, (text, value) in gauges.items():
-            yield GaugeMetricFamily(f"onebox_{name}", text, value)
-        for name, (text, value) in counters.items():
-            yield CounterMetricFamily(f"onebox_{name}", text, value)
+        yield GaugeMetricFamily("onebox_ready", "1 if requests are taken", self._models.ready)
+        loaded = self._models.loaded()
+        for name, (text, place) in _GAUGES.items():
+            yield _family(GaugeMetricFamily, name, text, place, loaded)
+        for name, (text, place) in _COUNTERS.items():
+            yield _family(CounterMetricFamily, name, text, place, loaded)
+
+
+def _family(
+    kind: type[GaugeMetricFamily] | type[CounterMetricFamily],
+    name: str,
+    text: str,
+    place: str,
+    loaded: list[PoolStatus],
+) -> Metric:
+    family = kind(f"onebox_{name}", text, labels=("model",))
+    for now in loaded:
+        family.add_metric((now.name,), attrgetter(place)(now))
+    return family

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 from api.connection import Connection, Door, Limits
 from api.guard import HEADERS
-from inference import InferenceError, Pool
+from inference import InferenceError, Models
 
 DRAIN_SECONDS: Final = 25
 _LAST_WORDS: Final = 1  # seconds for clients to take the end of their answers
@@ -56,9 +56,9 @@ class Server(uvicorn.Server):
     with an error that says so.
     """
 
-    def __init__(self, config: uvicorn.Config, pool: Pool, drain: float) -> None:
+    def __init__(self, config: uvicorn.Config, models: Models, drain: float) -> None:
         super().__init__(config)
-        self._pool = pool
+        self._models = models
         self._drain = drain
         self._stop_by = math.inf
 
@@ -75,7 +75,7 @@ class Server(uvicorn.Server):
         if self.stopping:
             self._stop_by = 0.0
             return
-        self._pool.drain()
+        self._models.drain()
         self._stop_by = monotonic() + self._drain
         if self.server_state.tasks:
             last = "answers that run are finished first; stop again to end them now"
@@ -94,7 +94,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Called when it is time to leave: ends every answer, then every connection."""
-        closing = asyncio.create_task(self._pool.close(patience=_LAST_WORDS))
+        closing = asyncio.create_task(self._models.close(patience=_LAST_WORDS))
         cutting = asyncio.get_running_loop().call_later(_LAST_WORDS, self._cut)
         await super().shutdown(sockets)
         cutting.cancel()
@@ -106,7 +106,7 @@ class Server(uvicorn.Server):
 
 
 def server_for(app: FastAPI, drain: float = DRAIN_SECONDS, limits: Limits = _LIMITS) -> Server:
-    """A server for the app of a pool that lets answers run `drain` seconds when it stops."""
+    """A server for an app that lets answers run `drain` seconds when it stops."""
     protocol: Any = partial(Connection, door=Door(limits))
     config = uvicorn.Config(
         app,
@@ -122,4 +122,4 @@ def server_for(app: FastAPI, drain: float = DRAIN_SECONDS, limits: Limits = _LIM
         timeout_graceful_shutdown=2 * _LAST_WORDS,
     )
     logging.getLogger("sse_starlette.sse").setLevel(logging.INFO)  # at DEBUG it logs every chunk
-    return Server(config, cast(Pool, app.state.pool), drain)
+    return Server(config, cast(Models, app.state.models), drain)

@@ -27,8 +27,8 @@ from inference import (
     GenerationEvent,
     GenerationRequest,
     InferenceError,
+    Models,
     NotReady,
-    Pool,
     Started,
 )
 
@@ -68,32 +68,38 @@ class Call:
     dialect: Dialect | None = None
 
 
+Errand = Callable[[Models, str], Awaitable[Response]]
+"""What else a body can ask for, in the name of a tenant."""
+
+
 async def answer(
-    http: Request, endpoint: str, understand: Callable[[dict[str, Any], str], Call | Response]
+    http: Request, endpoint: str, understand: Callable[[dict[str, Any], str], Call | Errand]
 ) -> Response:
-    """Serve one request; `understand(body, served_model_name)` speaks the dialect, and has the
-    answer itself where there is nothing to generate.
+    """Serve one request; `understand(body, name_of_the_model)` speaks the dialect, and has an
+    errand where there is nothing to generate.
 
     With a `Last-Event-ID` it goes on with that stream instead, whatever its body says.
     """
-    pool: Pool = http.app.state.pool
+    models: Models = http.app.state.models
 
     async def reply(meter: Meter) -> Response:
         last = http.headers.get("last-event-id")
         if last and dialect_of(http.scope["path"]).resumable:
             id, _, number = last.rpartition(":")
             return replay(http, id, event_number(number))
-        now = pool.status()
-        call = understand(await read_object(http, meter.hold), now.name)
-        if isinstance(call, Response):
+        body = await read_object(http, meter.hold)
+        call = understand(body, models.name_of(body.get("model")))
+        if not isinstance(call, Call):
+            response = await unless_gone(http, call(models, http.state.tenant))
             meter.end(200)
-            return call
+            return response
+        requests = owned(call.requests, http.state.tenant)
+        now = models.status(requests[0].model)
         if now.streams_only and not call.stream:
             raise BadRequest(
                 f'stream: {now.name} only streams its answers; say "stream": true.', "stream"
             )
-        requests = owned(call.requests, http.state.tenant)
-        return await _reply(http, _generate(pool, requests), call, meter)
+        return await _reply(http, _generate(models, requests), call, meter)
 
     return await metered(http, endpoint, reply)
 
@@ -165,9 +171,9 @@ def owned(requests: tuple[GenerationRequest, ...], tenant: str) -> tuple[Generat
     )
 
 
-async def _generate(pool: Pool, requests: tuple[GenerationRequest, ...]) -> Events:
+async def _generate(models: Models, requests: tuple[GenerationRequest, ...]) -> Events:
     """The events of all requests in turn; every one is accepted before the first streams."""
-    streams = [pool.generate(request) for request in requests]
+    streams = [models.generate(request) for request in requests]
     try:
         accepted = [await anext(stream) for stream in streams]
         yield Started(sum(event.prompt_tokens for event in accepted if isinstance(event, Started)))

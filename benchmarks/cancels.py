@@ -36,6 +36,7 @@ from benchmarks.processes import Running, free_port, running
 _SLOTS: Final = 8
 _WARM_UP: Final = 500  # requests after which memory is taken
 _MEMORY: Final = 20 << 20  # bytes that either process may have more at the end
+_METRIC: Final = r"(?m)^(\w+)(?:\{model=\"[^\"]*\"\})? (\S+)$"
 _STAYS: Final = 0.1
 _LONGEST: Final = 120.0  # seconds for one answer
 _QUESTIONS: Final = (
@@ -146,7 +147,7 @@ class Crowd:
     async def metrics(self) -> dict[str, float]:
         async with httpx.AsyncClient() as http:
             text = (await http.get(f"{self.url}/metrics", timeout=30)).text
-        return {name: float(value) for name, value in re.findall(r"(?m)^(\w+) (\S+)$", text)}
+        return {name: float(value) for name, value in re.findall(_METRIC, text)}
 
     def _visit(self) -> Visit:
         """One that stays, or leaves where chance wants it."""

@@ -79,12 +79,13 @@ def attack(url: str, plan: Plan) -> Verdict:
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with httpx.Client(base_url=url, timeout=60) as http, Progress(*columns) as progress:
         contract = Contract(http.get("/openapi.json").raise_for_status().json())
-        restarts, answer = _restarts(http), _answer(http)
+        answer, before = _answer(http), restarts(http)
         task = progress.add_task("fuzz", total=plan.requests)
         began = time.monotonic()
         tally = asyncio.run(barrage(url, contract, plan, lambda: progress.advance(task)))
         seconds = time.monotonic() - began
-        return Verdict(tally, _restarts(http) - restarts, _answer(http) == answer, seconds)
+        same = _answer(http) == answer  # loads the model again, if a request had it unloaded
+        return Verdict(tally, restarts(http) - before, same, seconds)
 
 
 @contextmanager
@@ -105,8 +106,9 @@ def serving(url: str | None, log: Path) -> Iterator[str]:
         typer.echo(f"{times} times in the log: {line[:200]}")
 
 
-def _restarts(http: httpx.Client) -> int:
-    found = re.search(r"^onebox_worker_restarts_total (\S+)", http.get("/metrics").text, re.M)
+def restarts(http: httpx.Client) -> int:
+    """How often workers were started again, if the model is loaded."""
+    found = re.search(r"^onebox_worker_restarts_total{.*} (\S+)", http.get("/metrics").text, re.M)
     if not found:
         raise BenchmarkError(f"{http.base_url} has no metrics of Onebox.")
     return int(float(found[1]))

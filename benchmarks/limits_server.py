@@ -18,13 +18,13 @@ from sse_starlette import EventSourceResponse
 from api.app import create_app
 from api.server import bind, server_for
 from benchmarks.fake_worker import BEAT, TEXT
-from inference import Pool, load_config, prepare
+from inference import Models, Pool, load_config, prepare
 
 _WORKER: Final = (sys.executable, "-m", "benchmarks.fake_worker")
 
 
 def onebox() -> FastAPI:
-    return create_app(Pool(prepare(load_config()), command=_WORKER))
+    return create_app(Models(Pool(prepare(load_config()), command=_WORKER)))
 
 
 def bare() -> FastAPI:

@@ -12,7 +12,9 @@ from inference.doctor import Check, examine
 from inference.fit import Plan, Wishes
 from inference.hub import installed, pull
 from inference.model import Bundled, HubFile, LocalFile, Model, Source
+from inference.models import Models
 from inference.pool import Pool
+from inference.pulls import PullProgress
 from inference.status import PoolStatus
 from inference.tune import Tuning, tune
 from inference.types import (
@@ -83,6 +85,7 @@ __all__ = [
     "Message",
     "Model",
     "ModelInfo",
+    "Models",
     "NotReady",
     "NumericalError",
     "Overloaded",
@@ -90,6 +93,7 @@ __all__ = [
     "Poisonous",
     "Pool",
     "PoolStatus",
+    "PullProgress",
     "ReasoningDelta",
     "Revoked",
     "Role",

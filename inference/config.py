@@ -9,6 +9,7 @@ import difflib
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
@@ -64,6 +65,7 @@ def _shaped(pattern: str, words: str) -> AfterValidator:
 _Port = Annotated[int, Field(ge=0, le=65535)]
 _Limit = Annotated[int, Field(ge=1)]
 _Seconds = Annotated[int, Field(ge=0, le=86_400)]
+_Stay = Annotated[int, Field(ge=-1, le=2**31 - 1)]
 _Count = Annotated[int | None, Field(ge=1), WrapValidator(_or_auto)]
 _Natural = Annotated[int | None, Field(ge=0), WrapValidator(_or_auto)]
 _Milliseconds = Annotated[float | None, Field(gt=0), WrapValidator(_or_auto)]
@@ -92,7 +94,8 @@ class _Section(BaseModel):
 
 
 class ServerConfig(_Section):
-    """Where the server listens, who may come in, how many may wait, and how long a stop takes."""
+    """Where the server listens, who may come in, how many may wait, how long a stop takes, and how
+    long models stay in memory."""
 
     host: str = "127.0.0.1"
     port: _Port = 8000
@@ -101,6 +104,8 @@ class ServerConfig(_Section):
     allowed_hosts: list[_Host] = []
     allowed_origins: list[_Origin] = []
     drain_seconds: _Seconds = 25
+    keep_alive: _Stay = 300
+    max_models: _Count = None
 
 
 class SamplingEntry(_Section):
@@ -225,13 +230,31 @@ class Config(_Section):
         Raises UnknownModel with the nearest names.
         """
         wanted = name or "default"
-        known = self.spellings.get(wanted.lower().removesuffix(":latest"))
-        if known is not None:
+        if (known := self.spelled(wanted)) is not None:
             return self._listed(*known)
         path = os.path.expanduser(wanted)
         if wanted.lower().endswith(".gguf") or os.path.isfile(path):
             return self._model(Path(path).stem, LocalFile(Path(path)), Settings())
         raise UnknownModel(self._nothing_is_called(wanted), field="model")
+
+    def spelled(self, wanted: str) -> tuple[str, str | None] | None:
+        """The entry and the quant that `wanted` spells, if it is no path."""
+        return self.spellings.get(wanted.lower().removesuffix(":latest"))
+
+    def listed(self, wanted: str) -> Model:
+        """The model that `wanted` spells, which is never a path: it may come from anybody. Its
+        aliases are those that mean it and nothing else.
+
+        Raises UnknownModel with the nearest names.
+        """
+        if (known := self.spelled(wanted)) is None:
+            others = f"{self._nearest(wanted)} Known are {', '.join(self.models)}."
+            raise UnknownModel(f"There is no model of that name.{others}", "model")
+        (name, quant), model = known, self._listed(*known)
+        names = [alias for alias in model.aliases if alias != "default"]
+        if model.name != name:
+            names = [f"{alias}:{quant}" for alias in names]
+        return replace(model, aliases=tuple(names))
 
     def _listed(self, name: str, quant: str | None) -> Model:
         entry = self.models[name]
@@ -255,10 +278,12 @@ class Config(_Section):
         )
 
     def _nothing_is_called(self, wanted: str) -> str:
-        near = difflib.get_close_matches(wanted.lower(), self.spellings, n=3)
-        hint = f" Did you mean {' or '.join(near)}?" if near else ""
         known = f"Known are {', '.join(self.models)}, and any path to a .gguf file."
-        return f"There is no model called {wanted!r}.{hint} {known}"
+        return f"There is no model called {wanted!r}.{self._nearest(wanted)} {known}"
+
+    def _nearest(self, wanted: str) -> str:
+        near = difflib.get_close_matches(wanted.lower(), self.spellings, n=3)
+        return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
 def load_config(path: Path | None = None) -> Config:

@@ -39,6 +39,8 @@ from inference.types import BadModelFile, DownloadError
 
 Progress = Callable[[int, int], None]
 """Called with the bytes that are here and the bytes of the whole file."""
+Announced = Callable[[str, int], None]
+"""Called with the SHA-256 and the size in bytes that the file must have, before anything else."""
 
 
 def resolve(source: Source) -> Path:
@@ -63,7 +65,11 @@ def installed(source: Source) -> bool:
     return True
 
 
-def pull(source: Source, progress: Progress) -> Path:
+def _unheard(sha256: str, size: int) -> None:
+    pass
+
+
+def pull(source: Source, progress: Progress, announced: Announced = _unheard) -> Path:
     """Brings a hub file here, going on where an earlier attempt stopped, and verifies it.
 
     A hub file that is already here is read through again, which needs no network; any other
@@ -74,7 +80,7 @@ def pull(source: Source, progress: Progress) -> Path:
             install()
             here = _cached(source)
             if here is None or not _verify(_blob(here)):
-                _link(source, _fetch(source, progress))
+                _link(source, _fetch(source, progress, announced))
     return resolve(source)
 
 
@@ -186,9 +192,10 @@ def _ask(source: HubFile) -> _Remote:
     return _Remote(url, etag, metadata.size)
 
 
-def _fetch(source: HubFile, progress: Progress) -> Path:
+def _fetch(source: HubFile, progress: Progress, announced: Announced) -> Path:
     """Puts the verified blob into the cache, under the lock that the hub's own client takes."""
     remote = _ask(source)
+    announced(remote.sha256, remote.size)
     folder = repo_folder_name(repo_id=source.repo, repo_type="model")
     blob = _cache() / folder / "blobs" / remote.sha256
     lock = _cache() / ".locks" / folder / f"{remote.sha256}.lock"

@@ -19,6 +19,7 @@ from inference.choice import Choice
 from inference.deployment import Deployment
 from inference.journal import Answer
 from inference.launch import WORKER
+from inference.model import Model
 from inference.refusals import expect
 from inference.replica import STALL, Replica
 from inference.sequence import SamplingParams
@@ -53,7 +54,7 @@ from inference.wire import Text as TextPrompt
 
 Command = TypeVar("Command", Submit, Embed, Count)
 
-_DRAINING = "The server is shutting down and takes no new requests."
+DRAINING = "The server is shutting down and takes no new requests."
 _NOT_BEGUN = "Only a last message of the assistant, without tool calls, can be continued."
 
 
@@ -112,6 +113,10 @@ class Pool:
         return self._replica.state == "ready" and not self._draining
 
     @property
+    def model(self) -> Model:
+        return self._deployment.model
+
+    @property
     def worker_pid(self) -> int | None:
         return self._replica.pid
 
@@ -120,7 +125,7 @@ class Pool:
         draining = self._draining and replica.state != "stopped"
         return PoolStatus(
             state="draining" if draining else replica.state,
-            detail=_DRAINING if draining else replica.detail,
+            detail=DRAINING if draining else replica.detail,
             name=model.name,
             aliases=model.aliases,
             info=replica.info,
@@ -128,6 +133,9 @@ class Pool:
             restarts=replica.restarts,
             stats=replica.stats,
             streams_only=model.stream == "required",
+            quant=self._deployment.header.quant,
+            size=self._deployment.header.size,
+            on_gpu=self._deployment.plan.on_gpu.weights,
             embeds=self._embeds,
         )
 
@@ -224,7 +232,7 @@ class Pool:
         if embeds is not None:
             embedding.check_kind(model.name, is_one=self._embeds, wanted=embeds)
         if self._draining:
-            raise ShuttingDown(_DRAINING)
+            raise ShuttingDown(DRAINING)
         if not self._replica.accepting:
             raise NotReady(self._excuse(), retry_after=self._replica.retry_after)
         if n > self._bound:

@@ -46,7 +46,7 @@ from inference.wire import (
     receive,
 )
 
-State = Literal["loading", "ready", "restarting", "failed", "draining", "stopped"]
+State = Literal["loading", "ready", "restarting", "failed", "draining", "stopped", "unloaded"]
 Answers = asyncio.Queue[Answer]
 
 STALL: Final = 30.0  # seconds without a word from a worker that owes one
@@ -61,7 +61,7 @@ _RETIRES_EVERY = 3600.0  # seconds: what a new worker does not mend, the next wo
 _OWN_FAULT, _KILLED = 1.0, 0.7  # blame for a request; what comes from outside says less of it
 _LOST = "The process that runs the model keeps dying; please try again later."
 _POISONOUS = "The process that runs the model keeps dying at this request; it is not tried again."
-_REVOKED = "The API key of this request is no longer valid."
+REVOKED = "The API key of this request is no longer valid."
 _log = logging.getLogger(__name__)
 
 
@@ -179,7 +179,7 @@ class Replica:
     def expel(self, tenants: Container[str]) -> None:
         """Reject at once what is asked in the name of any other tenant."""
         for entry in self._journal.strangers(tenants):
-            entry.reader.put_nowait(Rejected(entry.submit.id, Revoked.code, _REVOKED))
+            entry.reader.put_nowait(Rejected(entry.submit.id, Revoked.code, REVOKED))
             self.finish(entry.submit.id, cancel=True)
 
     async def _supervise(self) -> None:

@@ -98,6 +98,7 @@ class GenerationRequest:
     shared among requests of the same `salt` only. `tenant` is in whose name it is asked, "" if
     nobody's. With `logprobs`, so many alternatives of each token are told; an `echo` begins with
     the prompt, and only then `max_tokens` may be 0.
+    The model stays in memory for `keep_alive` seconds after it, for ever if that is negative.
     """
 
     id: str
@@ -125,6 +126,7 @@ class GenerationRequest:
     salt: str = ""
     tenant: str = ""
     speculate: bool = True
+    keep_alive: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,16 +145,19 @@ class EmbeddingRequest:
     normalised: bool = True
     deadline: float | None = None
     tenant: str = ""
+    keep_alive: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
     """A vector for each input, in their order, as little-endian 32-bit floats; `prompt_tokens` of
-    all inputs, `seconds` from the request to the last vector."""
+    all inputs, `seconds` from the request to the last vector, after `load` seconds in which the
+    model was loaded."""
 
     vectors: tuple[bytes, ...]
     prompt_tokens: int
     seconds: float
+    load: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,11 +173,13 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Seconds since the worker accepted the request: a slot, the first token, the last token."""
+    """Seconds since the worker accepted the request: a slot, the first token, the last token.
+    Before that it waited `load` seconds for the model to be loaded."""
 
     queued: float
     first_token: float
     total: float
+    load: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

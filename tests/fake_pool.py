@@ -18,6 +18,7 @@ from inference import (
     GenerationEvent,
     GenerationRequest,
     ModelInfo,
+    Models,
     NotReady,
     PoolStatus,
     ShuttingDown,
@@ -98,6 +99,9 @@ class FakePool:
     async def start(self) -> None:
         pass
 
+    async def until_ready(self) -> None:
+        pass
+
     def drain(self) -> None:
         self.become("draining", "it stops")
 
@@ -173,15 +177,16 @@ def post_head(path: str, header: str) -> bytes:
 
 @asynccontextmanager
 async def served(
-    pool: FakePool,
+    pool: FakePool | Models,
     drain: float = 5,
     limits: Limits = LIMITS,
     reach: Reach | None = None,
     keys: KeyFile | None = None,
 ) -> AsyncIterator[tuple[str, Server]]:
     """The address of a real server around `pool`, on loopback, and the server."""
+    models = pool if isinstance(pool, Models) else Models(pool)
     listener = bind("127.0.0.1", 0)
-    server = server_for(create_app(pool, reach, keys), drain, limits)
+    server = server_for(create_app(models, reach, keys), drain, limits)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}", server
@@ -191,6 +196,6 @@ async def served(
 
 
 @asynccontextmanager
-async def serving(pool: FakePool, **how) -> AsyncIterator[str]:
+async def serving(pool: FakePool | Models, **how) -> AsyncIterator[str]:
     async with served(pool, **how) as (url, _):
         yield url

@@ -10,13 +10,14 @@ from fastapi.routing import iter_route_contexts
 
 from api.app import create_app
 from api.keys import KeyFile
+from inference import Models
 from tests.fake_pool import FakePool, serving
 
 CHAT = "/v1/chat/completions"
 BODY = {"messages": [{"role": "user", "content": "Hi"}]}
 ROUTES = sorted(
     (method, route.path.replace("{name:path}", "fake"))
-    for route in iter_route_contexts(create_app(FakePool()).routes)
+    for route in iter_route_contexts(create_app(Models(FakePool())).routes)
     for method in route.methods
 )
 # What an address that does not exist needs, it must not tell.

@@ -58,7 +58,7 @@ PROTECTIONS = (
     Bug(
         "a removed key ends what it asked for",
         GUARD,
-        "                pool.expel(keys.tenants)",
+        "                models.expel(keys.tenants)",
         "                pass",
         "tests/test_api_access.py",
     ),
@@ -138,6 +138,20 @@ PROTECTIONS = (
         'if name not in (None, "default", model.name, *model.aliases):',
         "if False:",
         "tests/test_pool.py",
+    ),
+    Bug(
+        "a client names no path",
+        "inference/catalogue.py",
+        "self._config.listed(wanted)",
+        "self._config.find(name)",
+        "tests/test_models.py",
+    ),
+    Bug(
+        "pulls need the scope admin",
+        GUARD,
+        'frozenset({"/metrics", "/api/pull"})',
+        'frozenset({"/metrics"})',
+        "tests/test_api_pull.py",
     ),
     Bug(
         "templates are in a sandbox",

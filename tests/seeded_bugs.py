@@ -27,10 +27,11 @@ import typer
 from tests.bugs import BUGS, Bug
 from tests.dialect_bugs import DIALECTS
 from tests.embedding_bugs import EMBEDDING_BUGS
+from tests.model_bugs import MODEL_BUGS
 from tests.protections import PROTECTIONS
 
 ROOT = Path(__file__).parents[1]
-ALL = (*BUGS, *DIALECTS, *EMBEDDING_BUGS, *PROTECTIONS)
+ALL = (*BUGS, *DIALECTS, *EMBEDDING_BUGS, *MODEL_BUGS, *PROTECTIONS)
 LONGEST = 300  # seconds for the tests of a bug: one that makes them hang is caught
 LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "docs", "training", "build", "dist")
 

@@ -66,7 +66,7 @@ async def test_every_route_but_the_public_ones_needs_a_key(admin, key_file, pati
             if path not in PUBLIC and not right:
                 good = status == 401 and "www-authenticate: bearer" in text
             elif path in ADMIN and not admin:
-                good = status == 403 and "admin_only" in text
+                good = status == 403 and "the scope admin" in text
             else:
                 good = status in (200, 404, 405, 501) or (status == 400 and "required" in text)
             assert good, (method, path, headers, status)

@@ -9,7 +9,7 @@ from api import keys
 from api.app import create_app
 from api.keys import KeyFile
 from api.origins import Reach, reach_of
-from inference import Config, Started, TextDelta, load_config
+from inference import Config, Models, Started, TextDelta, load_config
 from tests.fake_pool import FakePool, end
 from tests.knocking import BODY, CHAT, EVERYWHERE, ROUTES, by_hand, client_of, refusal
 
@@ -245,7 +245,7 @@ async def test_json_goes_by_several_names():
 
 async def websocket(headers, key_file, extensions=None):
     """What the app answers to an upgrade, without a server, as ours takes none."""
-    app = create_app(FakePool(), keys=KeyFile(key_file))
+    app = create_app(Models(FakePool()), keys=KeyFile(key_file))
     scope = {"type": "websocket", "path": "/v1/live", "headers": headers, "client": ("::1", 1)}
     sent = []
 

@@ -14,7 +14,7 @@ from inference.model import Bundled, HubFile, LocalFile
 from inference.types import ConfigError, Sampling, UnknownModel
 
 EVERY_KEY = """
-server: {host: 0.0.0.0, port: 80, queue: 1, drain_seconds: 9}
+server: {host: 0.0.0.0, port: 80, queue: 1, drain_seconds: 9, keep_alive: -1, max_models: 2}
 defaults: {thinking: false}
 models:
   one:
@@ -103,6 +103,7 @@ def test_every_key_arrives(tmp_path: Path) -> None:
     config = load(tmp_path, EVERY_KEY)
     server = config.server
     assert (server.host, server.port, server.queue, server.drain_seconds) == ("0.0.0.0", 80, 1, 9)
+    assert (server.keep_alive, server.max_models) == (-1, 2)
     model = config.find("one")
     assert model.source == HubFile("one", "org/one", "one-Q8_0.gguf", "v2", "0a" * 32)
     assert (model.context, model.slots, model.kv_type) == (4096, 4, "q8_0")

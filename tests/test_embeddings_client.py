@@ -143,7 +143,7 @@ async def test_lists_and_show_say_that_it_embeds(asking):
     assert shown.capabilities == ["embedding"]
     assert shown.modelinfo["qwen3.embedding_length"] == 256
     metrics = (await plain.get("/metrics")).text
-    assert "onebox_requests_waiting 0.0" in metrics
+    assert "onebox_requests_waiting{" in metrics
 
 
 async def test_clients_of_both_kinds_are_served_at_once(asking):

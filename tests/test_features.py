@@ -152,6 +152,13 @@ def calls_weather(answer: Answer) -> bool:
     return bool(re.search(r'"name":"weather"', answer.response.text))
 
 
+def goes_some_day(answer: Answer) -> bool:
+    """Whether the model does not stay for ever, as it did and then does again."""
+    [running] = answer.client.get("/api/ps").json()["models"]
+    answer.client.post("/api/chat", json={"keep_alive": -1})
+    return not running["expires_at"].startswith("2318")
+
+
 def goes_on(answer: Answer) -> bool:
     """Whether the next answer knows what was said before."""
     body = answer.at.body | {"previous_response_id": answer.reply["id"]}
@@ -317,6 +324,9 @@ FEATURES: dict[str, dict[str, Try]] = {
         OPENAI,
         {"stream": True, "resumable": True},
         lambda a: bool(a.response.headers["x-stream-id"]),
+    ),
+    "how long the model stays (`keep_alive`)": each(
+        (*OPENAI, "responses", *OLLAMA), {"keep_alive": "10m"}, goes_some_day
     ),
     "a conversation that is remembered": each({"responses": {"store": True}}, goes_on),
     "`suffix`": each(

@@ -63,12 +63,14 @@ LINES = [
         "journal",
         "choice",
     },
-    {"preflight", "renderer", "refusals"},
-    {"preflight_worker", "render_worker", "embedding"},
+    {"preflight", "renderer", "refusals", "pulls"},
+    {"preflight_worker", "render_worker", "embedding", "catalogue"},
     {"scheduler", "drafter", "intake", "placement", "replica", "testbed", "embedder"},
     {"fit", "engine", "status"},
     {"deployment", "worker", "trial_worker"},
     {"pool", "tune"},
+    {"seats"},
+    {"models"},
     {"__init__"},
 ]
 LINE = {module: number for number, line in enumerate(LINES) for module in line}

@@ -94,6 +94,7 @@ NUMBERS = [
     ("presence_penalty", -2, 2, -2.0000000000000004, 2.0000000000000004),
     ("frequency_penalty", -2, 2, -2.0000000000000004, 2.0000000000000004),
     ("timeout", 5e-324, 86_400, 0, 86_400.00000000001),
+    ("keep_alive", -INT32, INT32, -INT32 - 1, INT32 + 1),
 ]
 LIMIT = (1, INT32, 0, INT32 + 1)
 ANSWERED = [(CHAT, ("max_completion_tokens", *LIMIT)), (RESPONSES, ("max_output_tokens", *LIMIT))]

@@ -7,7 +7,6 @@ import pytest
 
 from api.ollama.encoder import ChatLine, Encoder, GenerateLine
 from api.ollama.generation import understand_chat, understand_generate
-from api.ollama.models import known
 from inference import (
     BadRequest,
     GenerationRequest,
@@ -18,10 +17,9 @@ from inference import (
     TextDelta,
     Tool,
     ToolCall,
-    UnknownModel,
 )
 from tests.bodies import HI, SCHEMA
-from tests.fake_pool import CALL, FakePool, end
+from tests.fake_pool import CALL, end
 
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": SCHEMA}}
 EVERYTHING = [
@@ -32,12 +30,11 @@ EVERYTHING = [
     CALL,
     end(reason="tool_calls"),
 ]
-NOW = FakePool().now
 
 
 def request_of(body, understand=understand_chat):
     least = {"messages": HI} if understand is understand_chat else {"prompt": "Hi"}
-    return understand(NOW, least | body, "fake").requests[0]
+    return understand(least | body, "fake").requests[0]
 
 
 def test_a_body_with_everything_becomes_the_request_it_means():
@@ -96,6 +93,7 @@ def test_a_body_with_everything_becomes_the_request_it_means():
         sampling=Sampling(1, 0, 0.9, 0.05, 1.1, 0.5, None, 42),
         max_tokens=9,
         stop=("\n",),
+        keep_alive=300.0,
     )
 
 
@@ -117,9 +115,18 @@ def test_a_body_with_everything_becomes_the_request_it_means():
         ({"options": {"num_predict": -2}}, "max_tokens", None),
         ({"options": {"seed": -1}}, "sampling", Sampling()),
         ({"options": {"stop": "END"}}, "stop", ("END",)),
-        ({"model": "org/fake:latest"}, "model", "org/fake"),
         ({"model": "fake:latest"}, "model", "fake:latest"),
-        ({}, "model", "fake"),
+        ({"model": ""}, "model", None),
+        ({}, "model", None),
+        ({"keep_alive": 0}, "keep_alive", 0.0),
+        ({"keep_alive": "0s"}, "keep_alive", 0.0),
+        ({"keep_alive": "1h30m"}, "keep_alive", 5400.0),
+        ({"keep_alive": "1.5s500ms"}, "keep_alive", 2.0),
+        ({"keep_alive": "90"}, "keep_alive", 90.0),
+        ({"keep_alive": 0.5}, "keep_alive", 0.5),
+        ({"keep_alive": -1}, "keep_alive", -1.0),
+        ({"keep_alive": "-24h"}, "keep_alive", -1.0),
+        ({"keep_alive": "999999999h"}, "keep_alive", 2.0**31 - 1),
     ],
 )
 def test_every_way_to_say_a_thing_means_the_same(said, field, meant):
@@ -145,6 +152,11 @@ def test_a_prompt_is_a_conversation_unless_it_is_raw():
         (understand_generate, {"top_logprobs": -1}, "top_logprobs"),
         (understand_chat, {"think": "a lot"}, "think.bool"),
         (understand_chat, {"options": {"temperature": 101}}, "options.temperature"),
+        (understand_chat, {"keep_alive": "a while"}, "keep_alive"),
+        (understand_chat, {"keep_alive": "5" * 10}, "keep_alive"),
+        (understand_chat, {"keep_alive": "5m\n"}, "keep_alive"),
+        (understand_chat, {"keep_alive": 2**31}, "keep_alive"),
+        (understand_generate, {"keep_alive": True}, "keep_alive"),
         (understand_generate, {"suffix": "end"}, "suffix"),
         (understand_generate, {"context": [1]}, "context"),
         (understand_generate, {"template": "{{ .Prompt }}"}, "template"),
@@ -155,24 +167,6 @@ def test_what_it_does_not_do_is_refused_by_name(understand, said, field):
     with pytest.raises(BadRequest) as refusal:
         request_of(said, understand)
     assert refusal.value.field == field and refusal.value.message.startswith(field)
-
-
-@pytest.mark.parametrize("understand", [understand_chat, understand_generate])
-def test_who_asks_for_nothing_is_told_that_the_model_is_there(understand):
-    for keep_alive, reason in ((None, "load"), ("10m", "load"), (0, "unload"), ("0s", "unload")):
-        answer = understand(NOW, {"model": "fake", "keep_alive": keep_alive}, "fake")
-        said = json.loads(answer.body)
-        assert (said["done"], said["done_reason"], said["model"]) == (True, reason, "fake")
-    with pytest.raises(UnknownModel):
-        understand(NOW, {"model": "llama3"}, "fake")
-
-
-def test_a_name_may_end_in_latest():
-    for name in ("fake", "fake:latest", "org/fake", "org/fake:latest", "default", None, ""):
-        assert known(name, NOW)
-    for name in ("fake:32b", "latest", ":latest", "fake:latest:latest:latest"):
-        with pytest.raises(UnknownModel):
-            known(name, NOW)
 
 
 def lines_of(kind):

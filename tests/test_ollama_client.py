@@ -93,7 +93,6 @@ async def test_refusals_are_the_clients_own_exception_before_and_within_a_stream
 async def test_what_changes_models_is_said_not_to_be_done_here():
     async with client_of(FakePool()) as client:
         for asked in (
-            client.pull("llama3"),
             client.push("fake"),
             client.create("mine", from_="fake"),
             client.copy("fake", "mine"),

@@ -231,7 +231,8 @@ async def test_a_client_that_hangs_up_leaves_nothing_running(url, client):
             break
     await stream.close()
     async with httpx.AsyncClient(base_url=url) as plain, asyncio.timeout(20):
-        while "onebox_requests_running 0" not in (await plain.get("/metrics")).text:
+        idle = 'onebox_requests_running{model="qwen3-demo"} 0'
+        while idle not in (await plain.get("/metrics")).text:
             pass
     with pytest.raises(openai.NotFoundError):
         await client.responses.retrieve(begun.response.id)

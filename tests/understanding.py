@@ -21,19 +21,17 @@ from tests.bodies import (
     RESPONSES,
     UNDERSTAND_RESPONSE,
 )
-from tests.fake_pool import FakePool
 
-NOW = FakePool().now
 UNDERSTAND: dict[str, Callable[..., Any]] = {
     CHAT: partial(chat.understand, served="fake"),
     COMPLETIONS: partial(completions.understand, served="fake"),
     RESPONSES: partial(UNDERSTAND_RESPONSE, served="fake"),
     MESSAGES: partial(messages.understand, served="fake"),
-    OLLAMA_CHAT: lambda raw: generation.understand_chat(NOW, raw, "fake"),
-    OLLAMA_GENERATE: lambda raw: generation.understand_generate(NOW, raw, "fake"),
+    OLLAMA_CHAT: partial(generation.understand_chat, served="fake"),
+    OLLAMA_GENERATE: partial(generation.understand_generate, served="fake"),
     EMBEDDINGS: partial(embeddings.understand, served="fake"),
-    OLLAMA_EMBED: partial(ollama_embeddings.understand, NOW),
-    OLLAMA_EMBEDDINGS: partial(ollama_embeddings.understand_one, NOW),
+    OLLAMA_EMBED: partial(ollama_embeddings.understand, served="fake"),
+    OLLAMA_EMBEDDINGS: lambda raw: ollama_embeddings.understand_one(raw, "fake"),
 }
 
 

@@ -28,7 +28,7 @@ from api.dialect import EVENTS
 from api.document import JSON, Operation, body_schema
 from api.fields import EFFORTS, BasicSampling, Stops
 from api.streaming import Call, answer
-from inference import Constraint, GenerationRequest, Message, Pool
+from inference import Constraint, GenerationRequest, Message, Models
 
 REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {"mcp_servers": ([],)}
 
@@ -120,8 +120,8 @@ def understand_prompt(raw: dict[str, Any]) -> GenerationRequest:
     return GenerationRequest(id="", **read(PromptBody, raw, REFUSED).shared())
 
 
-async def _count(pool: Pool, request: GenerationRequest) -> TokenCount:
-    return TokenCount(await pool.count(request))
+async def _count(models: Models, request: GenerationRequest) -> TokenCount:
+    return TokenCount(await models.count(request))
 
 
 def to_request(body: MessagesBody, id: str) -> GenerationRequest:

@@ -2,7 +2,7 @@
 
 Body -> `EmbeddingRequest`, vectors -> answer. Pure but for its routes. As at Ollama's, vectors of
 the first have length 1, those of the second are as the model made them, and without a text the
-answer is empty. `options` and `keep_alive` are ignored.
+answer is empty. `options` are ignored.
 """
 
 from functools import partial
@@ -16,8 +16,8 @@ from api.body import INT32, Text, WireModel, Word, read
 from api.document import JSON, Operation, body_schema
 from api.embedding import MAX_INPUTS, Meant, as_json, each, embed
 from api.fields import STRING
-from api.ollama.models import known
-from inference import EmbeddingRequest, Embeddings, Pool, PoolStatus
+from api.keep_alive import KeepAlive
+from inference import EmbeddingRequest, Embeddings
 
 _TEXTS: Final = {"type": "array", "items": STRING, "maxItems": MAX_INPUTS}
 
@@ -26,14 +26,12 @@ router = APIRouter()
 
 @router.post("/api/embed")
 async def create(http: Request) -> Response:
-    pool: Pool = http.app.state.pool
-    return await embed(http, "ollama_embed", partial(understand, pool.status()))
+    return await embed(http, "ollama_embed", understand)
 
 
 @router.post("/api/embeddings")
 async def create_one(http: Request) -> Response:
-    pool: Pool = http.app.state.pool
-    return await embed(http, "ollama_embeddings", partial(understand_one, pool.status()))
+    return await embed(http, "ollama_embeddings", understand_one)
 
 
 def _texts(texts: Any) -> Any:
@@ -52,11 +50,13 @@ class EmbedAsked(WireModel):
     ] = ()
     truncate: bool = True
     dimensions: Annotated[int, Field(ge=0, le=INT32)] = 0
+    keep_alive: KeepAlive | None = None
 
 
 class EmbeddingsAsked(WireModel):
     model: Word | None = None
     prompt: Text = ""
+    keep_alive: KeepAlive | None = None
 
 
 class EmbedReply(msgspec.Struct):
@@ -73,33 +73,39 @@ class EmbeddingsReply(msgspec.Struct):
     embedding: list[float]
 
 
-def understand(now: PoolStatus, raw: dict[str, Any]) -> Meant | Response:
-    """Raises `BadRequest` naming the field that is wrong, and `UnknownModel`."""
+def understand(raw: dict[str, Any], served: str) -> Meant | Response:
+    """Raises `BadRequest` naming the field that is wrong."""
     body = read(EmbedAsked, raw, {})
-    model = known(body.model, now)
     if not body.input:
-        return _empty(EmbedReply(body.model or model, []))
+        return _empty(EmbedReply(body.model or served, []))
     request = EmbeddingRequest(
         inputs=body.input,
-        model=model,
+        model=body.model or None,
         dimensions=body.dimensions or None,
         truncate=body.truncate,
+        keep_alive=body.keep_alive,
     )
-    return request, partial(_all, model=body.model or model)
+    return request, partial(_all, model=body.model or served)
 
 
-def understand_one(now: PoolStatus, raw: dict[str, Any]) -> Meant | Response:
-    """Raises `BadRequest` naming the field that is wrong, and `UnknownModel`."""
+def understand_one(raw: dict[str, Any], _: str) -> Meant | Response:
+    """Raises `BadRequest` naming the field that is wrong."""
     body = read(EmbeddingsAsked, raw, {})
-    model = known(body.model, now)
     if not body.prompt:
         return _empty(EmbeddingsReply([]))
-    return EmbeddingRequest(inputs=(body.prompt,), model=model, normalised=False), _one
+    request = EmbeddingRequest(
+        inputs=(body.prompt,),
+        model=body.model or None,
+        normalised=False,
+        keep_alive=body.keep_alive,
+    )
+    return request, _one
 
 
 async def _all(made: Embeddings, model: str) -> EmbedReply:
     vectors: list[Any] = await each(made.vectors, as_json)
-    return EmbedReply(model, vectors, round(made.seconds * 1e9), 0, made.prompt_tokens)
+    total, load = (round(seconds * 1e9) for seconds in (made.load + made.seconds, made.load))
+    return EmbedReply(model, vectors, total, load, made.prompt_tokens)
 
 
 async def _one(made: Embeddings) -> EmbeddingsReply:

@@ -1,11 +1,11 @@
 """Ollama's answers, of `/api/chat` and of `/api/generate`: lines of a stream, or one object.
 
-Durations are nanoseconds as the worker measured them. A tool call comes whole, with its arguments
-as an object.
+Durations are nanoseconds as the worker measured them, and before that the load of the model. A
+tool call comes whole, with its arguments as an object.
 """
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import msgspec
@@ -83,8 +83,8 @@ class Line(msgspec.Struct, kw_only=True):
         usage, times = end.usage, end.timings
         self.done = True
         self.done_reason = "length" if end.reason == "length" else "stop"
-        self.total_duration = _nanoseconds(times.total)
-        self.load_duration = 0
+        self.total_duration = _nanoseconds(times.load + times.total)
+        self.load_duration = _nanoseconds(times.load)
         self.prompt_eval_count = usage.prompt_tokens
         self.prompt_eval_duration = _nanoseconds(times.first_token - times.queued)
         self.eval_count = usage.completion_tokens
@@ -97,7 +97,7 @@ class ChatLine(Line, kw_only=True):
     @classmethod
     def of(cls, model: str, text: str, thoughts: str, calls: list[CallLine]) -> "ChatLine":
         said = Said(text, thoughts or UNSET, calls or UNSET)
-        return cls(model=model, created_at=_now(), message=said)
+        return cls(model=model, created_at=moment(), message=said)
 
 
 class GenerateLine(Line, kw_only=True):
@@ -107,7 +107,7 @@ class GenerateLine(Line, kw_only=True):
     @classmethod
     def of(cls, model: str, text: str, thoughts: str, _: list[CallLine]) -> "GenerateLine":
         thinking = thoughts or UNSET
-        return cls(model=model, created_at=_now(), response=text, thinking=thinking)
+        return cls(model=model, created_at=moment(), response=text, thinking=thinking)
 
 
 class Encoder:
@@ -159,10 +159,13 @@ class Encoder:
         return msgspec.json.encode(whole)
 
 
-def loaded(model: str, kind: type[ChatLine] | type[GenerateLine], reason: DoneReason) -> Line:
-    """The answer to who asks for nothing but that the model be there, or not."""
+def loaded(
+    model: str, kind: type[ChatLine] | type[GenerateLine], reason: DoneReason, seconds: float = 0.0
+) -> Line:
+    """The answer to who asks for nothing but that the model be there, or not; it took `seconds`."""
     line = kind.of(model, "", "", [])
     line.done, line.done_reason = True, reason
+    line.total_duration = line.load_duration = _nanoseconds(seconds)
     return line
 
 
@@ -178,5 +181,6 @@ def _nanoseconds(seconds: float) -> int:
     return max(0, round(seconds * 1e9))
 
 
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+def moment(seconds: float = 0.0) -> str:
+    """The time so many seconds from now."""
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,7 +1,7 @@
 """`POST /api/chat` and `/api/generate`: body -> `GenerationRequest`.
 
 Both are pure but for their routes. Without a message or a prompt nothing is generated: such a
-request asks for the model to be loaded, which it is. `keep_alive` is ignored, as one model stays.
+request asks for the model to be loaded, or to go where `keep_alive` is 0.
 """
 
 from collections.abc import Mapping
@@ -16,6 +16,7 @@ from pydantic import Field
 from api.body import Text, WireModel, Word, read
 from api.document import JSON, Operation, body_schema
 from api.fields import EFFORTS, Alternatives
+from api.keep_alive import KeepAlive
 from api.ollama.encoder import ChatLine, Encoder, GenerateLine, loaded
 from api.ollama.errors import LINES
 from api.ollama.fields import (
@@ -26,9 +27,8 @@ from api.ollama.fields import (
     SentMessage,
     Think,
 )
-from api.ollama.models import known
-from api.streaming import Call, answer
-from inference import GenerationRequest, Message, Pool, PoolStatus
+from api.streaming import Call, Errand, answer
+from inference import GenerationRequest, Message, Models
 
 # Fields we know and do not do, with the values that ask for nothing.
 REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
@@ -36,21 +36,18 @@ REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
     "template": ("",),
     "context": ([],),
 }
-_NOW_GONE: Final = (0, "0", "0s")
 
 router = APIRouter()
 
 
 @router.post("/api/chat")
 async def chat(http: Request) -> Response:
-    pool: Pool = http.app.state.pool
-    return await answer(http, "ollama_chat", partial(understand_chat, pool.status()))
+    return await answer(http, "ollama_chat", understand_chat)
 
 
 @router.post("/api/generate")
 async def generate(http: Request) -> Response:
-    pool: Pool = http.app.state.pool
-    return await answer(http, "ollama_generate", partial(understand_generate, pool.status()))
+    return await answer(http, "ollama_generate", understand_generate)
 
 
 class GenerateBase(WireModel):
@@ -61,14 +58,18 @@ class GenerateBase(WireModel):
     options: Options = Options()
     think: Think = None
     format: Format = ()
+    keep_alive: KeepAlive | None = None
     logprobs: bool = False
     top_logprobs: Alternatives = 0
 
-    def shared(self, model: str) -> dict[str, Any]:
+    def about(self) -> dict[str, Any]:
+        """The fields of a `GenerationRequest` that say nothing of an answer."""
+        return {"id": uuid4().hex, "model": self.model or None, "keep_alive": self.keep_alive}
+
+    def shared(self) -> dict[str, Any]:
         """The fields of a `GenerationRequest` that both endpoints say alike."""
         return {
-            "id": uuid4().hex,
-            "model": model,
+            **self.about(),
             "thinking": None if self.think is None else bool(self.think),
             "thinking_budget": EFFORTS.get(self.think) if isinstance(self.think, str) else None,
             "constraints": self.format,
@@ -94,40 +95,50 @@ class GenerateAsked(GenerateBase):
     images: Images = None
 
 
-def understand_chat(now: PoolStatus, raw: dict[str, Any], _: str) -> Call | Response:
-    """Raises `BadRequest` naming the field that is wrong, and `UnknownModel`."""
+def understand_chat(raw: dict[str, Any], served: str) -> Call | Errand:
+    """Raises `BadRequest` naming the field that is wrong."""
     body = read(ChatAsked, raw, REFUSED)
-    model = known(body.model, now)
+    model = body.model or served
     if not body.messages:
-        return _loaded(raw, body.model or model, ChatLine)
+        return partial(_come_or_go, body, model, ChatLine)
     request = GenerationRequest(
         messages=tuple(message.meant() for message in body.messages),
         tools=tuple(tool.meant() for tool in body.tools),
         continued=body.begins(),
-        **body.shared(model),
+        **body.shared(),
     )
-    return Call((request,), Encoder(body.model or model, ChatLine), body.stream)
+    return Call((request,), Encoder(model, ChatLine), body.stream)
 
 
-def understand_generate(now: PoolStatus, raw: dict[str, Any], _: str) -> Call | Response:
-    """Raises `BadRequest` naming the field that is wrong, and `UnknownModel`."""
+def understand_generate(raw: dict[str, Any], served: str) -> Call | Errand:
+    """Raises `BadRequest` naming the field that is wrong."""
     body = read(GenerateAsked, raw, REFUSED)
-    model = known(body.model, now)
+    model = body.model or served
     if not body.prompt:
-        return _loaded(raw, body.model or model, GenerateLine)
+        return partial(_come_or_go, body, model, GenerateLine)
     if body.raw:
         asked: dict[str, Any] = {"prompt": body.prompt}
     else:
         system = (Message("system", body.system),) if body.system else ()
         asked = {"messages": (*system, Message("user", body.prompt))}
-    request = GenerationRequest(**asked, **body.shared(model))
-    return Call((request,), Encoder(body.model or model, GenerateLine), body.stream)
+    request = GenerationRequest(**asked, **body.shared())
+    return Call((request,), Encoder(model, GenerateLine), body.stream)
 
 
-def _loaded(
-    raw: Mapping[str, Any], model: str, kind: type[ChatLine] | type[GenerateLine]
+async def _come_or_go(
+    body: GenerateBase,
+    model: str,
+    kind: type[ChatLine] | type[GenerateLine],
+    models: Models,
+    tenant: str,
 ) -> Response:
-    line = loaded(model, kind, "unload" if raw.get("keep_alive") in _NOW_GONE else "load")
+    """Answers once the model is there; or gone, unless somebody uses it."""
+    if body.keep_alive == 0:
+        await models.unload(body.model)
+        line = loaded(model, kind, "unload")
+    else:
+        seconds = await models.load(GenerationRequest(**body.about(), tenant=tenant))
+        line = loaded(model, kind, "load", seconds)
     return Response(msgspec.json.encode(line), media_type=JSON)
 
 

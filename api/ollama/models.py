@@ -1,7 +1,7 @@
-"""Ollama's addresses about models: the one that is served, and those that change what there is.
+"""Ollama's addresses about models: which there are, which are loaded, and what cannot be changed.
 
-Its names are all listed, as programs look for theirs in the list. What would pull, make or delete
-a model is not done over HTTP.
+A model is listed under all its names, as programs look for theirs in the list. What would make or
+delete one is not done over HTTP.
 """
 
 from collections.abc import Awaitable, Callable
@@ -15,14 +15,14 @@ from api.body import WireModel, Word, read, read_object
 from api.document import JSON, Operation, body_schema
 from api.errors import NotOffered
 from api.metrics import Meter
+from api.ollama.encoder import moment
 from api.streaming import metered
-from inference import Pool, PoolStatus, UnknownModel
+from inference import Models, PoolStatus
 
 # Programs compare it with the first release that has what they need. Ours is no such release.
 SPOKEN: Final = "0.13.0"
 _LONG_AGO, _NEVER = "1970-01-01T00:00:00Z", "2318-01-01T00:00:00Z"
 _NOT_HERE: Final = {
-    "/api/pull": "Models are not pulled over HTTP; use `onebox pull NAME` and serve it.",
     "/api/create": "Models are not made over HTTP; list them in models.yaml.",
     "/api/push": "Models are not pushed from here.",
     "/api/copy": "Models are not copied over HTTP; give them aliases in models.yaml.",
@@ -88,33 +88,19 @@ class ShowBody(WireModel):
     name: Word | None = None
 
 
-def known(name: str | None, now: PoolStatus) -> str:
-    """The model meant by `name`, with `:latest` or without. Raises `UnknownModel`."""
-    names = ("default", now.name, *now.aliases)
-    for one in (name or now.name, (name or "").removesuffix(":latest")):
-        if one in names:
-            return one
-    raise UnknownModel(f"No model of that name is served; this is {now.name}.", "model")
-
-
 @router.api_route("/api/tags", methods=["GET", "HEAD"])
 async def tags(http: Request) -> Response:
-    now = _status(http)
-    return JSONResponse(ListedModels(models=[_listed(name, now) for name in _names(now)]))
+    models: Models = http.app.state.models
+    there = await models.listing()
+    return JSONResponse(
+        ListedModels(models=[_listed(name, now) for now in there for name in _names(now)])
+    )
 
 
 @router.get("/api/ps")
 async def ps(http: Request) -> Response:
-    now = _status(http)
-    if now.info is None:
-        return JSONResponse(RunningModels(models=[]))
-    running = Running(
-        **_listed(now.name, now),
-        size_vram=0,
-        expires_at=_NEVER,
-        context_length=now.info.context,
-    )
-    return JSONResponse(RunningModels(models=[running]))
+    models: Models = http.app.state.models
+    return JSONResponse(RunningModels(models=[*map(_running, models.loaded())]))
 
 
 @router.api_route("/api/version", methods=["GET", "HEAD"])
@@ -126,9 +112,10 @@ async def version() -> Response:
 async def show(http: Request) -> Response:
     async def reply(meter: Meter) -> Response:
         body = read(ShowBody, await read_object(http, meter.hold), {})
-        known(body.model or body.name, _status(http))
+        models: Models = http.app.state.models
+        shown = _shown(await models.described(body.model or body.name))
         meter.end(200)
-        return JSONResponse(_shown(_status(http)))
+        return JSONResponse(shown)
 
     return await metered(http, "ollama_show", reply)
 
@@ -145,11 +132,6 @@ for _path, _sentence in _NOT_HERE.items():
     router.add_api_route(_path, _refusal(_sentence), methods=_methods)
 
 
-def _status(http: Request) -> PoolStatus:
-    pool: Pool = http.app.state.pool
-    return pool.status()
-
-
 def _names(now: PoolStatus) -> list[str]:
     return list(dict.fromkeys(name for name in (now.name, *now.aliases) if name != "default"))
 
@@ -159,15 +141,24 @@ def _listed(name: str, now: PoolStatus) -> Listed:
         name=name,
         model=name,
         modified_at=_LONG_AGO,
-        size=now.info.size if now.info else 0,
+        size=now.size,
         digest="",
         details=_details(now),
         capabilities=now.capabilities,
     )
 
 
+def _running(now: PoolStatus) -> Running:
+    return Running(
+        **_listed(now.name, now),
+        size_vram=now.on_gpu,
+        expires_at=_NEVER if now.expires_in is None else moment(now.expires_in),
+        context_length=now.info.context if now.info else 0,
+    )
+
+
 def _details(now: PoolStatus) -> Details:
-    """Empty until the model is loaded; nobody has told how its weights are quantised."""
+    """Nearly empty until somebody has looked into the file."""
     family = now.info.architecture if now.info else ""
     return Details(
         parent_model="",
@@ -175,7 +166,7 @@ def _details(now: PoolStatus) -> Details:
         family=family,
         families=[family] if family else [],
         parameter_size=f"{now.info.parameters / 1e9:.1f}B" if now.info else "",
-        quantization_level="",
+        quantization_level=now.quant,
     )
 
 
@@ -203,15 +194,15 @@ _READ: Final = ("get", "head")
 OPERATIONS: Final = (
     Operation(
         "/api/tags",
-        "The model, by all its names",
+        "The models that can be asked, by all their names",
         {200: {JSON: ListedModels}},
         methods=_READ,
     ),
-    Operation("/api/ps", "The model in memory", {200: {JSON: RunningModels}}),
+    Operation("/api/ps", "The models in memory", {200: {JSON: RunningModels}}),
     Operation("/api/version", "Whose API this is like", {200: {JSON: Version}}, methods=_READ),
     Operation(
         "/api/show",
-        "What is known of the model",
+        "What is known of a model",
         {200: {JSON: Shown}},
         (400, 404, 408, 413),
         partial(body_schema, ShowBody, {}),

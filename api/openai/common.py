@@ -16,6 +16,7 @@ from api.body import INT32, WireModel, Word
 from api.dialect import EVENTS
 from api.document import JSON, Operation, Schema, Takes, body_schema
 from api.fields import FullSampling, Repetition, Stops
+from api.keep_alive import KeepAlive
 from api.openai.constraints import Constraints
 from inference import Sampling
 
@@ -91,6 +92,7 @@ class GenerationBody(Constraints, FullSampling):
     cache_salt: Word = ""
     speculation: bool = True
     resumable: bool = False
+    keep_alive: KeepAlive | None = None
 
     def served(self) -> str | None:
         """The model asked for; `None` is the one that is served."""
@@ -111,6 +113,7 @@ class GenerationBody(Constraints, FullSampling):
             "deadline": self.timeout,
             "salt": self.cache_salt,
             "speculate": self.speculation,
+            "keep_alive": self.keep_alive,
         }
 
     def sampling(self) -> Sampling:

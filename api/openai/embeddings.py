@@ -15,8 +15,9 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from api.body import INT32, WireModel, Word, read
 from api.document import JSON, Operation, body_schema
 from api.embedding import MAX_INPUTS, Meant, as_json, each, embed
+from api.keep_alive import KeepAlive
 from api.openai.prompts import Prompt, prompts, schema
-from inference import EmbeddingRequest, Embeddings, Pool
+from inference import EmbeddingRequest, Embeddings
 
 Format = Literal["float", "base64"]
 
@@ -25,8 +26,7 @@ router = APIRouter()
 
 @router.post("/v1/embeddings")
 async def create(http: Request) -> Response:
-    pool: Pool = http.app.state.pool
-    return await embed(http, "embeddings", partial(understand, served=pool.status().name))
+    return await embed(http, "embeddings", understand)
 
 
 class EmbeddingBody(WireModel):
@@ -40,6 +40,7 @@ class EmbeddingBody(WireModel):
     encoding_format: Format = "float"
     dimensions: Annotated[int, Field(ge=1, le=INT32)] | None = None
     timeout: Annotated[float, Field(gt=0, le=86_400)] | None = None
+    keep_alive: KeepAlive | None = None
 
 
 class Embedding(msgspec.Struct):
@@ -68,6 +69,7 @@ def understand(raw: dict[str, Any], served: str) -> Meant:
         model=body.model or None,
         dimensions=body.dimensions,
         deadline=body.timeout,
+        keep_alive=body.keep_alive,
     )
     return request, partial(written, model=served, form=body.encoding_format)
 

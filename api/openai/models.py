@@ -1,4 +1,4 @@
-"""`GET /v1/models`: the one model that is served, by its name and its aliases."""
+"""`GET /v1/models`: the model that is served, and what can be loaded beside it."""
 
 from typing import Final, Literal, NotRequired, TypedDict
 
@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from api.document import JSON, Operation
-from inference import Pool, PoolStatus, UnknownModel
+from inference import Models, PoolStatus
 
 router = APIRouter()
 
@@ -19,13 +19,15 @@ class Meta(TypedDict):
 
 
 class Card(TypedDict):
-    """What the worker found in the weights is missing until they are loaded."""
+    """What the worker found in the weights is missing until they are loaded; `state` says whether
+    they are ("ready"), or that the first request loads them ("unloaded")."""
 
     id: str
     object: Literal["model"]
     created: int
     owned_by: str
     aliases: list[str]
+    state: str
     capabilities: list[str]
     max_model_len: NotRequired[int]
     context_length: NotRequired[int]
@@ -38,27 +40,24 @@ class Listing(TypedDict):
 
 
 OPERATIONS: Final = (
-    Operation("/v1/models", "The model that is served", {200: {JSON: Listing}}),
+    Operation("/v1/models", "The models that can be asked", {200: {JSON: Listing}}),
     Operation(
-        "/v1/models/{name}", "The model under its name or an alias", {200: {JSON: Card}}, (404,)
+        "/v1/models/{name}", "A model under its name or an alias", {200: {JSON: Card}}, (404,)
     ),
 )
 
 
 @router.get("/v1/models")
 async def listing(http: Request) -> Response:
-    pool: Pool = http.app.state.pool
-    return JSONResponse(Listing(object="list", data=[_card(pool.status())]))
+    models: Models = http.app.state.models
+    return JSONResponse(Listing(object="list", data=[*map(_card, await models.listing())]))
 
 
 @router.get("/v1/models/{name:path}")
 async def one(http: Request, name: str) -> Response:
-    """The model under its name or an alias; raises `UnknownModel`."""
-    pool: Pool = http.app.state.pool
-    now = pool.status()
-    if name not in (now.name, "default", *now.aliases):
-        raise UnknownModel(f"No model of that name is served; this is {now.name}.", "model")
-    return JSONResponse(_card(now))
+    """A model under its name or an alias; raises `UnknownModel`."""
+    models: Models = http.app.state.models
+    return JSONResponse(_card(await models.installed(name)))
 
 
 def _card(now: PoolStatus) -> Card:
@@ -68,6 +67,7 @@ def _card(now: PoolStatus) -> Card:
         created=0,
         owned_by="onebox",
         aliases=list(now.aliases),
+        state=now.state,
         capabilities=now.capabilities,
     )
     if now.info is not None:

@@ -17,7 +17,7 @@ from api.document import JSON, Operation, body_schema
 from api.openai import chat, common
 from api.openai.chat import ChatBody, MessageBody
 from api.openai.common import TokenId
-from inference import BadRequest, GenerationRequest, Pool
+from inference import BadRequest, GenerationRequest, Models
 
 router = APIRouter()
 
@@ -72,14 +72,14 @@ def understand_tokens(raw: dict[str, Any]) -> GenerationRequest:
     return GenerationRequest(id="", model=body.model or None, prompt=tuple(body.tokens))
 
 
-async def _tokens(pool: Pool, request: GenerationRequest) -> Tokenized:
-    tokens = await pool.tokenize(request)
-    info = pool.status().info
+async def _tokens(models: Models, request: GenerationRequest) -> Tokenized:
+    tokens = await models.tokenize(request)
+    info = models.status(request.model).info
     return Tokenized(len(tokens), info.context if info else None, tokens)
 
 
-async def _text(pool: Pool, request: GenerationRequest) -> Detokenized:
-    return Detokenized(await pool.detokenize(request))
+async def _text(models: Models, request: GenerationRequest) -> Detokenized:
+    return Detokenized(await models.detokenize(request))
 
 
 _REFUSALS: Final = (400, 404, 408, 413, 429, 500, 503)

@@ -38,7 +38,7 @@ from api.openai.responses.store import Kept, Store
 from api.openai.responses.wire import Echo, Event, InputTokens, ResponseOut, response_of
 from api.openai.thinking import ThinkingBody
 from api.streaming import Call, answer
-from inference import BadRequest, Constraint, GenerationRequest, Message, Pool, Tool
+from inference import BadRequest, Constraint, GenerationRequest, Message, Models, Tool
 
 REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
     "n": (1,),
@@ -164,8 +164,8 @@ def understand_prompt(store: Store, tenant: str, raw: dict[str, Any]) -> Generat
     return to_request(body, "", [*_read(before.values()), *_said(store, tenant, body.input)])
 
 
-async def _count(pool: Pool, request: GenerationRequest) -> InputTokens:
-    return InputTokens(await pool.count(request))
+async def _count(models: Models, request: GenerationRequest) -> InputTokens:
+    return InputTokens(await models.count(request))
 
 
 def to_request(body: ResponsesBody, id: str, items: Sequence[Said]) -> GenerationRequest:
