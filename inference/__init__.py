@@ -9,6 +9,24 @@ that happens in a worker.
 from inference.config import Config, load_config
 from inference.deployment import Deployment, prepare
 from inference.doctor import Check, examine
+from inference.errors import (
+    BadModelFile,
+    BadRequest,
+    ConfigError,
+    ContextTooLong,
+    DeadlineExceeded,
+    DoesNotFit,
+    DownloadError,
+    InferenceError,
+    NotReady,
+    NumericalError,
+    Overloaded,
+    Poisonous,
+    Revoked,
+    ShuttingDown,
+    UnknownModel,
+    WorkerLost,
+)
 from inference.fit import Plan, Wishes
 from inference.hub import installed, pull
 from inference.model import Bundled, HubFile, LocalFile, Model, Source
@@ -19,33 +37,19 @@ from inference.status import PoolStatus
 from inference.tune import Tuning, tune
 from inference.types import (
     ArgumentsDelta,
-    BadModelFile,
-    BadRequest,
-    ConfigError,
     Constraint,
     ConstraintKind,
-    ContextTooLong,
-    DeadlineExceeded,
-    DoesNotFit,
-    DownloadError,
     EmbeddingRequest,
     Embeddings,
     Finished,
     FinishReason,
     GenerationEvent,
     GenerationRequest,
-    InferenceError,
     Message,
     ModelInfo,
-    NotReady,
-    NumericalError,
-    Overloaded,
-    Poisonous,
     ReasoningDelta,
-    Revoked,
     Role,
     Sampling,
-    ShuttingDown,
     Started,
     TextDelta,
     Timings,
@@ -53,9 +57,7 @@ from inference.types import (
     Tool,
     ToolCall,
     ToolCallDelta,
-    UnknownModel,
     Usage,
-    WorkerLost,
 )
 
 __all__ = [

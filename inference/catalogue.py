@@ -9,12 +9,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from inference.config import Config
+from inference.errors import InferenceError, UnknownModel
 from inference.gguf_format import stamp_of
 from inference.gguf_header import GgufHeader
 from inference.hub import installed, resolve
 from inference.model import HubFile, Model
 from inference.preflight import inspect
-from inference.types import InferenceError, UnknownModel
 
 
 class Catalogue:

@@ -28,8 +28,9 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from inference.errors import ConfigError, UnknownModel
 from inference.model import Bundled, HubFile, LocalFile, Model, SamplingDefaults, Source
-from inference.types import ConfigError, Sampling, UnknownModel
+from inference.types import Sampling
 from inference.yaml_file import read_yaml
 
 

@@ -14,6 +14,7 @@ import psutil
 from msgspec import structs
 
 from inference.config import Config
+from inference.errors import ConfigError, DoesNotFit
 from inference.fit import NO_WISHES, Plan, Wishes, plan
 from inference.gguf_header import GgufHeader
 from inference.hub import resolve
@@ -21,7 +22,6 @@ from inference.memory import Memory, read_memory
 from inference.model import Model
 from inference.preflight import inspect
 from inference.tuned import DamagedResult, Subject, identify, recall
-from inference.types import ConfigError, DoesNotFit
 from inference.wire import DRAFTS, EngineConfig
 
 

@@ -11,10 +11,10 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from inference.errors import InferenceError, NumericalError
 from inference.inbox import Audience, Inbox
 from inference.llama import Aborted, Llama
 from inference.packing import Batch, Job, Packer, Part, Row
-from inference.types import InferenceError, NumericalError
 from inference.wire import Begin, Cancel, Channel, EngineConfig, Rejected, Stats, Step, Vector
 
 _WARM_UP = 64  # tokens computed before the first request

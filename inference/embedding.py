@@ -5,9 +5,10 @@ Knows neither queue nor worker.
 
 import asyncio
 
+from inference.errors import BadRequest
 from inference.journal import Answer
 from inference.refusals import expect
-from inference.types import BadRequest, EmbeddingRequest, Embeddings
+from inference.types import EmbeddingRequest, Embeddings
 from inference.wire import Accepted, Embed, Vector
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from inference import sampler
 from inference.drafter import Drafter
+from inference.errors import InferenceError, NumericalError
 from inference.llama import Aborted, Llama, State
 from inference.sequence import (
     Chunk,
@@ -28,7 +29,7 @@ from inference.sequence import (
     StepPlan,
     StepResult,
 )
-from inference.types import InferenceError, NumericalError, TokenLogprob
+from inference.types import TokenLogprob
 
 _NO_NUMBERS = "no token can be drawn from the model's output"
 

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from inference.errors import ConfigError, DoesNotFit
 from inference.footprint import Demand, Setting
 from inference.gguf_header import KV_TYPES, GgufHeader, KvType
 from inference.memory import Gpu, Memory
 from inference.placement import CELLS, INPUTS, NO_WISHES, Case, Wishes, holds_q8
-from inference.types import ConfigError, DoesNotFit
 
 __all__ = ["NO_WISHES", "Plan", "Wishes", "plan"]
 

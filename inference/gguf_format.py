@@ -15,7 +15,7 @@ from pathlib import Path
 from struct import Struct
 from typing import NoReturn
 
-from inference.types import BadModelFile
+from inference.errors import BadModelFile
 
 MAX_ENTRIES = 65_536  # metadata entries, and tensors
 MAX_KEY = 65_536  # bytes

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from inference.errors import BadModelFile
 from inference.gguf_format import (
     F32,
     I32,
@@ -22,7 +23,7 @@ from inference.gguf_format import (
     printable,
     read,
 )
-from inference.types import BadModelFile, Pooling
+from inference.types import Pooling
 
 KvType = Literal["f16", "q8_0"]
 KV_TYPES: tuple[KvType, ...] = get_args(KvType)

@@ -17,6 +17,7 @@ from weakref import WeakSet
 from llguidance import LLMatcher, LLParserLimits, regex_to_lark
 from llguidance.gbnf_to_lark import gbnf_to_lark
 
+from inference.errors import BadRequest, Overloaded
 from inference.guide import CallGuide, Guide, Outline, reason_of, refusal
 from inference.schema_bounds import (
     SCHEMA,
@@ -25,7 +26,7 @@ from inference.schema_bounds import (
     pattern_problem,
     schema_problem,
 )
-from inference.types import BadRequest, Constraint, Overloaded, Tool
+from inference.types import Constraint, Tool
 from inference.vocabulary import END_CALL, END_THINK, OPEN_CALL, OPEN_THINK, TAGS, Vocabulary
 
 Grammar = dict[str, Any]

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from llguidance import LLMatcher
 
+from inference.errors import BadRequest, InferenceError
 from inference.gguf_format import printable
-from inference.types import BadRequest, InferenceError
 from inference.vocabulary import END_THINK, OPEN_CALL, OPEN_THINK, Vocabulary
 
 # Whether an answer begins inside a think block, may open one, or does neither.

@@ -32,10 +32,10 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # it exports 
     build_hf_headers,
 )
 
+from inference.errors import BadModelFile, DownloadError
 from inference.hub_client import endpoint, install
 from inference.hub_errors import reason, told_plainly
 from inference.model import Bundled, HubFile, Source
-from inference.types import BadModelFile, DownloadError
 
 Progress = Callable[[int, int], None]
 """Called with the bytes that are here and the bytes of the whole file."""

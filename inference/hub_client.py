@@ -18,7 +18,7 @@ import httpx2
 from huggingface_hub import constants, get_session, set_client_factory
 
 from inference.addresses import Privacy, privacy
-from inference.types import DownloadError
+from inference.errors import DownloadError
 
 MAX_REDIRECTS = 3
 _INSTALLING = threading.Lock()

@@ -19,9 +19,9 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from inference.errors import DownloadError
 from inference.hub_client import endpoint
 from inference.model import HubFile
-from inference.types import DownloadError
 
 
 def reason(error: Exception) -> str:

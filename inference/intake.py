@@ -13,6 +13,7 @@ from functools import cached_property, partial
 from typing import Final
 
 from inference.budget import Block, Budget, Tags
+from inference.errors import BadRequest, ContextTooLong
 from inference.grammar import Grammars
 from inference.guide import MOST_CALLS, Opening, Outline
 from inference.llama import Llama
@@ -22,7 +23,7 @@ from inference.preamble import Preamble
 from inference.renderer import Renderer, Source
 from inference.sequence import Guide, SamplingParams, Sequence
 from inference.text_out import TextOut
-from inference.types import BadRequest, ContextTooLong, TokenLogprob
+from inference.types import TokenLogprob
 from inference.vocabulary import Vocabulary
 from inference.wire import Chat, Count, Counted, Embed, Said, Submit, Text, Tokens
 

@@ -23,9 +23,10 @@ import llama_cpp as lc
 import numpy as np
 import numpy.typing as npt
 
+from inference.errors import BadModelFile, DoesNotFit
 from inference.gguf_format import printable, stamp_of
 from inference.logprobs import ROWS
-from inference.types import BadModelFile, DoesNotFit, ModelInfo
+from inference.types import ModelInfo
 from inference.wire import EngineConfig
 
 Ints = npt.NDArray[np.int32]

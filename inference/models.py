@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 from inference.catalogue import Catalogue, require
 from inference.config import Config
 from inference.deployment import Deployment, prepare
+from inference.errors import InferenceError, UnknownModel
 from inference.pool import Pool
 from inference.pulls import PullProgress, Pulls
 from inference.seats import FOR_EVER, Seat, Seats, gone
@@ -24,9 +25,7 @@ from inference.types import (
     Finished,
     GenerationEvent,
     GenerationRequest,
-    InferenceError,
     ModelInfo,
-    UnknownModel,
 )
 
 Asked = TypeVar("Asked", GenerationRequest, EmbeddingRequest)

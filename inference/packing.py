@@ -9,7 +9,7 @@ import math
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
-from inference.types import DeadlineExceeded
+from inference.errors import DeadlineExceeded
 
 _LEAST_SHARE = 32  # tokens of a turn
 _LATE = "The time of this request has passed before all of its vectors were there."

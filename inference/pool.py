@@ -17,6 +17,7 @@ import msgspec
 from inference import embedding
 from inference.choice import Choice
 from inference.deployment import Deployment
+from inference.errors import BadRequest, NotReady, Overloaded, ShuttingDown, UnknownModel
 from inference.journal import Answer
 from inference.launch import WORKER
 from inference.model import Model
@@ -26,18 +27,13 @@ from inference.sequence import SamplingParams
 from inference.status import PoolStatus
 from inference.thoughts import thinks
 from inference.types import (
-    BadRequest,
     Constraint,
     EmbeddingRequest,
     Embeddings,
     GenerationEvent,
     GenerationRequest,
-    NotReady,
-    Overloaded,
     Sampling,
-    ShuttingDown,
     Started,
-    UnknownModel,
 )
 from inference.wire import (
     Accepted,

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import msgspec
 
+from inference.errors import BadModelFile
 from inference.gguf_header import GgufHeader
 from inference.sandbox import command, environment
-from inference.types import BadModelFile
 
 MEMORY = 512 << 20  # bytes, beside what Python itself needs
 SECONDS = 10  # that may pass

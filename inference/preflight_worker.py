@@ -11,11 +11,12 @@ from pathlib import Path
 
 import msgspec
 
+from inference.errors import BadModelFile, BadRequest, InferenceError
 from inference.gguf_header import read_header
 from inference.preflight import MEMORY, OUT_OF_MEMORY, Finding
 from inference.sandbox import confine, limit_cpu, limit_memory
 from inference.template import ChatTemplate
-from inference.types import BadModelFile, BadRequest, InferenceError, Message, Tool, ToolCall
+from inference.types import Message, Tool, ToolCall
 
 _LONGEST_PROMPT = 1 << 20  # characters, of a conversation of some words
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from inference.errors import DownloadError, InferenceError, ShuttingDown
 from inference.hub import pull
 from inference.model import Source
-from inference.types import DownloadError, InferenceError, ShuttingDown
 
 _log = logging.getLogger(__name__)
 

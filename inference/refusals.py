@@ -3,8 +3,7 @@
 Errors travel by their code. Knows no request.
 """
 
-from inference.journal import Answer
-from inference.types import (
+from inference.errors import (
     BadRequest,
     ContextTooLong,
     DeadlineExceeded,
@@ -16,6 +15,7 @@ from inference.types import (
     Revoked,
     WorkerLost,
 )
+from inference.journal import Answer
 from inference.wire import Rejected
 
 _ERRORS = {

@@ -10,6 +10,7 @@ import sys
 
 import msgspec
 
+from inference.errors import InferenceError
 from inference.renderer import (
     MEMORY,
     Compiled,
@@ -24,7 +25,6 @@ from inference.renderer import (
 )
 from inference.sandbox import confine, limit_cpu, limit_memory
 from inference.template import ChatTemplate
-from inference.types import InferenceError
 
 _questions = msgspec.msgpack.Decoder(Source | Conversation)
 

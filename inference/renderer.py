@@ -12,9 +12,10 @@ from typing import Any
 
 import msgspec
 
+from inference.errors import BadModelFile, BadRequest
 from inference.sandbox import command, environment
 from inference.template import Prompt, Segment
-from inference.types import BadModelFile, BadRequest, Message, Tool
+from inference.types import Message, Tool
 
 MEMORY = 512 << 20  # bytes, beside what Python itself needs
 _SECONDS = 2.0  # of computing

@@ -16,18 +16,11 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from inference.autopsy import Death, Stage, kills_for_memory
+from inference.errors import BadRequest, NotReady, NumericalError, Poisonous, Revoked, WorkerLost
 from inference.gguf_format import printable
 from inference.journal import Answer, Journal, Request
 from inference.launch import LONGEST_END, WORKER, Worker, in_process, on_thread
-from inference.types import (
-    BadRequest,
-    ModelInfo,
-    NotReady,
-    NumericalError,
-    Poisonous,
-    Revoked,
-    WorkerLost,
-)
+from inference.types import ModelInfo
 from inference.wire import (
     Accepted,
     Begin,

@@ -13,12 +13,12 @@ from itertools import groupby
 from operator import itemgetter
 
 from inference.cost_model import TILE, CostModel, reach
+from inference.errors import DeadlineExceeded
 from inference.kv_cache import KvCache
 from inference.logprobs import ROWS
 from inference.prefix_tree import common_prefix
 from inference.sequence import Chunk, Progress, Sampled, Sequence, StepPlan, StepResult
 from inference.speculation import Speculation
-from inference.types import DeadlineExceeded
 
 PRIORITY = 30.0  # seconds of waiting that one class of priority is worth
 SHORT_FIRST = 2.0  # seconds of waiting that a second of a prompt's own work is worth

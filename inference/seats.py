@@ -14,15 +14,9 @@ from typing import Final
 
 from inference.catalogue import require, without_folders
 from inference.deployment import Deployment
-from inference.model import Model
-from inference.pool import DRAINING, Pool
-from inference.replica import REVOKED
-from inference.status import PoolStatus
-from inference.types import (
+from inference.errors import (
     DeadlineExceeded,
     DoesNotFit,
-    EmbeddingRequest,
-    GenerationRequest,
     InferenceError,
     NotReady,
     Overloaded,
@@ -30,6 +24,11 @@ from inference.types import (
     ShuttingDown,
     UnknownModel,
 )
+from inference.model import Model
+from inference.pool import DRAINING, Pool
+from inference.replica import REVOKED
+from inference.status import PoolStatus
+from inference.types import EmbeddingRequest, GenerationRequest
 from inference.wire import Stats
 
 FOR_EVER: Final = -1.0

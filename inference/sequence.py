@@ -13,10 +13,11 @@ from typing import Annotated, Any, Protocol
 from msgspec import Meta
 
 from inference.budget import Block, Budget
+from inference.errors import InferenceError
 from inference.history import History, Rate
 from inference.logprobs import Ledger
 from inference.text_out import TextOut
-from inference.types import FinishReason, InferenceError, TokenLogprob
+from inference.types import FinishReason, TokenLogprob
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,9 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from inference.errors import BadModelFile, BadRequest
 from inference.gguf_format import printable
-from inference.types import BadModelFile, BadRequest, Message, Tool, ToolCall
+from inference.types import Message, Tool, ToolCall
 
 _BREAK = "\ufdd0"  # a noncharacter: never part of interchanged text (Unicode 23.7)
 _END = 2 * _BREAK  # of a message that is continued; whether a space follows tells who strips it

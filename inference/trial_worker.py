@@ -11,11 +11,11 @@ import msgspec
 import numpy as np
 
 from inference.engine import Engine
+from inference.errors import InferenceError
 from inference.llama import DecodeFailed, Llama
 from inference.sandbox import confine
 from inference.sequence import Chunk, Keep, SamplingParams, Sequence, StepPlan
 from inference.trial import CHUNK, Failed, Times, Trial
-from inference.types import InferenceError
 
 _RUNS = 5  # of a part, at most
 _PATIENCE = 400.0  # milliseconds: no further run after so many

@@ -18,11 +18,11 @@ from typing import ClassVar
 from msgspec.structs import astuple, replace
 
 from inference.deployment import Deployment, fits
+from inference.errors import InferenceError
 from inference.gguf_header import KV_TYPES
 from inference.testbed import Testbed, TookTooLong, TrialFailed
 from inference.trial import CHUNK, DECODES, MIXED, Times, Trial
 from inference.tuned import Choice, Result, Subject, describe, remember
-from inference.types import InferenceError
 from inference.wire import EngineConfig
 
 Measure = Callable[[Trial, float | None], Times]

@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Meta
 
 from inference.doctor import read_recipe
-from inference.types import InferenceError
+from inference.errors import InferenceError
 from inference.wire import EngineConfig
 
 _HEAD = 1 << 16  # bytes of a model file that are compared: its name and dimensions are in them

@@ -14,10 +14,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from inference.errors import BadRequest
 from inference.gguf_format import Stamp
 from inference.sequence import SamplingParams
 from inference.types import (
-    BadRequest,
     Constraint,
     FinishReason,
     Message,

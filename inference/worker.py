@@ -22,6 +22,7 @@ from inference.cost_model import TILE, CostModel, reach
 from inference.drafter import Drafter
 from inference.embedder import Embedder
 from inference.engine import Engine
+from inference.errors import BadModelFile, InferenceError
 from inference.inbox import Audience, Inbox
 from inference.intake import Intake
 from inference.kv_cache import KvCache, StreamCache, UnifiedCache
@@ -31,7 +32,6 @@ from inference.renderer import Renderer
 from inference.sandbox import confine
 from inference.scheduler import Scheduler
 from inference.sequence import Chunk, Keep, Progress, Sequence, StepPlan
-from inference.types import BadModelFile, InferenceError
 from inference.wire import (
     Accepted,
     Begin,

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from inference.types import ConfigError
+from inference.errors import ConfigError
 
 
 def read_yaml(path: Path) -> Any:

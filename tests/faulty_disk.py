@@ -20,10 +20,10 @@ from huggingface_hub import constants
 
 from api import keys
 from inference import ConfigError, tuned
+from inference.errors import DownloadError, InferenceError
 from inference.hub import installed, pull, resolve
 from inference.model import HubFile
 from inference.tuned import Choice, NotStored, Result, Subject
-from inference.types import DownloadError, InferenceError
 from tests.hub_stand_in import REPO, HubStandIn, hub_stand_in
 
 ONCE, FROM_THEN_ON, HALF, LOST = range(4)  # as in faulty_disk.c

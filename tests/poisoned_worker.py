@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from inference import embedder, worker
+from inference.errors import NumericalError
 from inference.sequence import Sampled
-from inference.types import NumericalError
 
 DEADLY, DEADLY_LATER, STUCK, NUMBERLESS = "POISON", "VENOM", "MOLASSES", "NONSENSE"
 LATER = 5  # tokens into the answer

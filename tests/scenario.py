@@ -12,8 +12,9 @@ import zlib
 from dataclasses import dataclass
 from typing import Literal
 
+from inference.errors import NumericalError
 from inference.sequence import Sampled
-from inference.types import GenerationRequest, NumericalError, Sampling, TokenLogprob
+from inference.types import GenerationRequest, Sampling, TokenLogprob
 from inference.wire import EngineConfig
 from tests.fake_engine import END, VOCABULARY, FakeEngine
 

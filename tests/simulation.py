@@ -26,17 +26,10 @@ from rich.progress import track
 
 from inference import kv_cache, replica
 from inference.config import load_config
+from inference.errors import DeadlineExceeded, InferenceError, Overloaded
 from inference.launch import Worker
 from inference.pool import Pool
-from inference.types import (
-    DeadlineExceeded,
-    Finished,
-    InferenceError,
-    Overloaded,
-    Started,
-    TextDelta,
-    TokenLogprob,
-)
+from inference.types import Finished, Started, TextDelta, TokenLogprob
 from tests.scenario import Ask, Fate, Scenario, draw
 from tests.sim_worker import SimWorker
 from tests.virtual_time import run

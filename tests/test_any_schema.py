@@ -7,9 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from inference.errors import BadRequest
 from inference.grammar import Grammars
 from inference.guide import Outline
-from inference.types import BadRequest, Constraint, Tool
+from inference.types import Constraint, Tool
 from inference.vocabulary import Vocabulary
 
 KEYWORDS = st.sampled_from(

@@ -10,8 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from inference.config import Config, load_config
+from inference.errors import ConfigError, UnknownModel
 from inference.model import Bundled, HubFile, LocalFile
-from inference.types import ConfigError, Sampling, UnknownModel
+from inference.types import Sampling
 
 EVERY_KEY = """
 server: {host: 0.0.0.0, port: 80, queue: 1, drain_seconds: 9, keep_alive: -1, max_models: 2}

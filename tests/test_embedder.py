@@ -9,10 +9,10 @@ import pytest
 
 from inference import Wishes, load_config, prepare
 from inference.embedder import Embedder, finished, load, run
+from inference.errors import BadRequest, ContextTooLong
 from inference.inbox import Audience, Inbox
 from inference.intake import Intake
 from inference.packing import Job
-from inference.types import BadRequest, ContextTooLong
 from inference.wire import Begin, Cancel, Embed, Rejected, Said, Step, Vector
 from tests import embedding_model
 from tests.embedding_model import POOLINGS, cosine, vector_of

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from benchmarks.embeddings import WAYS, measure
 from benchmarks.synthetic import PRESETS, write
 from inference import Wishes, load_config, prepare, tune
+from inference.errors import ConfigError, DoesNotFit
 from inference.fit import Plan, plan
 from inference.footprint import Footprint, Setting, outputs_bytes
 from inference.gguf_header import GgufHeader, Pooling, read_header
 from inference.memory import Gpu, Memory
 from inference.tune import CannotTune
-from inference.types import ConfigError, DoesNotFit
 from tests.headers import write_header
 
 MIB, GIB = 1 << 20, 1 << 30

@@ -15,6 +15,7 @@ from inference import scheduler as scheduler_module
 from inference.cost_model import CostModel
 from inference.drafter import Drafter
 from inference.engine import Engine
+from inference.errors import BadModelFile, ContextTooLong, DoesNotFit
 from inference.gguf_format import read
 from inference.inbox import Audience
 from inference.intake import Intake
@@ -23,7 +24,7 @@ from inference.llama import Llama
 from inference.renderer import Renderer
 from inference.scheduler import Scheduler
 from inference.sequence import Chunk, SamplingParams, Sequence, StepPlan
-from inference.types import BadModelFile, ContextTooLong, DoesNotFit, Message
+from inference.types import Message
 from inference.wire import Chat, Submit
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "qwen3_demo_greedy.json").read_text())

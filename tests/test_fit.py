@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.synthetic import PRESETS
+from inference.errors import ConfigError, DoesNotFit
 from inference.fit import Plan, Wishes, plan
 from inference.footprint import Footprint, Setting, activation_bytes, logits_bytes
 from inference.gguf_header import GgufHeader, read_header
 from inference.memory import Gpu, Memory, group_limit, read_memory
-from inference.types import ConfigError, DoesNotFit
 from tests.headers import write_header
 
 MIB, GIB = 1 << 20, 1 << 30

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.synthetic import PRESETS, write
+from inference.errors import BadModelFile
 from inference.gguf_format import BLOCKS
 from inference.gguf_header import QUANTS, read_header
-from inference.types import BadModelFile
 from tests.headers import Handmade, array, figures, string, tensor, text, u32, write_header
 
 

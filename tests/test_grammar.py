@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from inference import grammar
+from inference.errors import BadRequest, Overloaded
 from inference.grammar import Grammars
 from inference.guide import Guide, Outline
-from inference.types import BadRequest, Constraint, Overloaded, Tool
+from inference.types import Constraint, Tool
 from inference.vocabulary import Vocabulary
 
 START = [7, 7]  # a prompt

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import close_session, hf_hub_download
 
+from inference.errors import BadModelFile, DownloadError
 from inference.hub import installed, pull, resolve
 from inference.model import Bundled, HubFile, LocalFile
-from inference.types import BadModelFile, DownloadError
 from tests.hub_stand_in import COMMIT, REPO, HubStandIn, hub_stand_in
 
 SOURCE = HubFile("weights:Q8_0", REPO, "weights-Q8_0.gguf")

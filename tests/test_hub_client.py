@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 import httpx2
 import pytest
 
+from inference.errors import DownloadError
 from inference.hub_client import Guard, Hub
-from inference.types import DownloadError
 
 PUBLIC = "93.184.216.34"
 NAMES = {

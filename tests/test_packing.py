@@ -5,8 +5,8 @@ from collections import deque
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inference.errors import DeadlineExceeded
 from inference.packing import Batch, Job, Packer
-from inference.types import DeadlineExceeded
 
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=12)
 

@@ -10,11 +10,12 @@ import pytest
 from benchmarks.mutants import MODEL, dissect
 from benchmarks.synthetic import PRESETS, write
 from inference import NotReady, Pool, Wishes, load_config, preflight, prepare
+from inference.errors import BadModelFile, InferenceError
 from inference.gguf_format import MAX_HEADER, read
 from inference.gguf_header import MAX_TEMPLATE, read_header
 from inference.preflight import inspect
 from inference.renderer import Renderer, Source
-from inference.types import BadModelFile, InferenceError, Message
+from inference.types import Message
 from tests.headers import Handmade, array, figures, strings, tensor, text, u32
 from tests.template_attacks import BOMBS
 

@@ -20,10 +20,11 @@ from inference import (
     Pool,
     Tool,
 )
+from inference.errors import BadModelFile
 from inference.gguf_format import read
 from inference.renderer import Renderer, Source
 from inference.template import ChatTemplate
-from inference.types import BadModelFile, ToolCall
+from inference.types import ToolCall
 
 TEMPLATE = str(read(MODEL).metadata["tokenizer.chat_template"])
 CONTROLS = ("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<think>", "</think>")

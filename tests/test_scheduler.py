@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from inference.errors import NumericalError
 from inference.sequence import Sampled, StepResult
 from inference.text_out import TextOut
-from inference.types import NumericalError
 from tests.fake_engine import END
 from tests.scheduling import cheap_rows, expected, finish, machine, make_sequence, step
 

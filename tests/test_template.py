@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from inference.errors import BadModelFile, BadRequest
 from inference.intake import Intake
 from inference.renderer import Renderer
 from inference.sequence import SamplingParams
 from inference.template import ChatTemplate, Segment
-from inference.types import BadModelFile, BadRequest, Message, Tool, ToolCall
+from inference.types import Message, Tool, ToolCall
 from inference.wire import Chat, Submit
 from tests import template_attacks
 

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from inference.errors import BadRequest
 from inference.sequence import SamplingParams
-from inference.types import BadRequest, Message, ModelInfo, Tool
+from inference.types import Message, ModelInfo, Tool
 from inference.wire import (
     MAX_FRAME,
     Accepted,

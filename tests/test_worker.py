@@ -3,11 +3,11 @@
 import time
 from types import SimpleNamespace
 
+from inference.errors import DeadlineExceeded
 from inference.inbox import Audience
 from inference.intake import Intake
 from inference.renderer import Renderer
 from inference.sequence import Progress, SamplingParams, Sequence
-from inference.types import DeadlineExceeded
 from inference.wire import Begin, Delta, Rejected, Said, Step, Submit, Tokens
 from inference.worker import announce, report
 from tests.scheduling import machine, make_sequence
