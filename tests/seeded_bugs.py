@@ -24,14 +24,10 @@ from typing import Annotated, Any
 
 import typer
 
-from tests.bugs import BUGS, Bug
-from tests.dialect_bugs import DIALECTS
-from tests.embedding_bugs import EMBEDDING_BUGS
-from tests.model_bugs import MODEL_BUGS
-from tests.protections import PROTECTIONS
+from tests.bugs import BUGS
+from tests.bugs.bug import Bug
 
 ROOT = Path(__file__).parents[1]
-ALL = (*BUGS, *DIALECTS, *EMBEDDING_BUGS, *MODEL_BUGS, *PROTECTIONS)
 LONGEST = 300  # seconds for the tests of a bug: one that makes them hang is caught
 LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "docs", "training", "build", "dist")
 
@@ -79,7 +75,7 @@ def main(
     jobs: Annotated[int, typer.Option(min=1)] = 2,
 ) -> None:
     """Put one bug after the other into a copy of the project, and see whether tests fail."""
-    bugs = [bug for bug in ALL if where in bug.file or where in bug.name]
+    bugs = [bug for bug in BUGS if where in bug.file or where in bug.name]
     for bug in bugs:
         bug.text(ROOT)
     began = time.perf_counter()

@@ -1,10 +1,10 @@
 """Bugs of embedding models that `tests.seeded_bugs` puts into the project, one at a time."""
 
-from tests.bugs import Bug
+from tests.bugs.bug import Bug
 
 PACKING, EMBEDDER = "inference/packing.py", "inference/embedder.py"
 
-EMBEDDING_BUGS = (
+BUGS = (
     Bug(
         "a request of many inputs is served to its end first",
         PACKING,

@@ -1,11 +1,11 @@
 """Bugs on purpose in how several models share one server; `tests.seeded_bugs` puts them in."""
 
-from tests.bugs import Bug
+from tests.bugs.bug import Bug
 
 SEATS = "inference/seats.py"
 MODELS = "tests/test_models.py"
 
-MODEL_BUGS = (
+BUGS = (
     Bug(
         "a model goes in the middle of a stream",
         SEATS,

@@ -1,10 +1,10 @@
 """Bugs in what clients are understood to say, for `tests.seeded_bugs`."""
 
-from tests.bugs import Bug
+from tests.bugs.bug import Bug
 
 QUIRKS = "tests/test_client_quirks.py"
 
-DIALECTS = (
+BUGS = (
     Bug(
         "null is a value",
         "api/body.py",

@@ -1,6 +1,6 @@
 """The protections that `tests.seeded_bugs` takes away, one at a time, as it puts bugs in."""
 
-from tests.bugs import Bug
+from tests.bugs.bug import Bug
 
 CLI, GUARD, KEYS, ORIGINS = (f"api/{name}.py" for name in ("cli", "guard", "keys", "origins"))
 ERRORS, BODY, SERVER, CONNECTION = (
@@ -12,7 +12,7 @@ HUB_CLIENT = "inference/hub_client.py"
 GGUF, LLAMA = "inference/gguf_format.py", "inference/llama.py"
 IN_THE_SANDBOX = "tests/test_sandbox.py"
 
-PROTECTIONS = (
+BUGS = (
     Bug(
         "an open door is refused",
         CLI,
