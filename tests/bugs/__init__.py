@@ -1,5 +1,5 @@
-"""All bugs that `tests.seeded_bugs` puts into the project, one at a time, and the protections that it
-takes away."""
+"""What `tests.seeded_bugs` does to the project: bugs that it puts in, and protections that it takes
+away, one at a time."""
 
 from tests.bugs import (
     answers,
