@@ -4,7 +4,9 @@
 the rest is done. Empty: the dialect has no word for it.
 """
 
+import base64
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,9 +17,15 @@ import httpx
 import jsonschema_rs
 import pytest
 
+from tests import embedding_model
 from tests.test_end_to_end import running
 
 DOCS = Path(__file__).parents[1] / "docs" / "api.md"
+CONFIG = """
+models:
+  qwen3-demo: {aliases: [default], bundled: qwen3-demo, context: 4096, slots: 4, thinking: false}
+  embedder: {path: embedder.gguf, context: 1024}
+"""
 HI = [{"role": "user", "content": "Hello!"}]
 PLACE = {
     "type": "object",
@@ -33,11 +41,12 @@ Json = Any
 
 @dataclass(frozen=True)
 class Endpoint:
-    """How a dialect is asked, and where in its answer the text is and the size of the prompt."""
+    """How a dialect is asked, and where in its answer are the text, or the vectors, and the size of
+    the prompt."""
 
     path: str
     body: dict[str, Json]
-    text: Callable[[Json], str]
+    text: Callable[[Json], Any]
     prompt: Callable[[Json], int]
 
 
@@ -83,8 +92,27 @@ ENDPOINTS = {
         lambda reply: reply["response"],
         lambda reply: reply["prompt_eval_count"],
     ),
+    "/v1/embeddings": Endpoint(
+        "/v1/embeddings",
+        {"model": "embedder", "input": "A fox."},
+        lambda reply: [made["embedding"] for made in reply["data"]],
+        lambda reply: reply["usage"]["prompt_tokens"],
+    ),
+    "/api/embed": Endpoint(
+        "/api/embed",
+        {"model": "embedder", "input": "A fox."},
+        lambda reply: reply["embeddings"],
+        lambda reply: reply["prompt_eval_count"],
+    ),
+    "/api/embeddings": Endpoint(
+        "/api/embeddings",
+        {"model": "embedder", "prompt": "A fox."},
+        lambda reply: [reply["embedding"]],
+        lambda reply: 0,
+    ),
 }
 OPENAI, OLLAMA = ("chat", "completions", "responses"), ("/api/chat", "/api/generate")
+EMBEDDING = ("/v1/embeddings", "/api/embed", "/api/embeddings")
 
 
 @dataclass(frozen=True)
@@ -154,7 +182,7 @@ def calls_weather(answer: Answer) -> bool:
 
 def goes_some_day(answer: Answer) -> bool:
     """Whether the model does not stay for ever, as it did and then does again."""
-    [running] = answer.client.get("/api/ps").json()["models"]
+    running = answer.client.get("/api/ps").json()["models"][0]
     answer.client.post("/api/chat", json={"keep_alive": -1})
     return not running["expires_at"].startswith("2318")
 
@@ -328,6 +356,26 @@ FEATURES: dict[str, dict[str, Try]] = {
     "how long the model stays (`keep_alive`)": each(
         (*OPENAI, "responses", *OLLAMA), {"keep_alive": "10m"}, goes_some_day
     ),
+    "a vector of a text": each(EMBEDDING, {}, lambda a: len(a.text[0]) == 256),
+    "vectors of several texts": each(
+        EMBEDDING[:2], {"input": ["A fox.", "A bee."]}, lambda a: len(a.text) == 2
+    ),
+    "a vector of token ids": each(
+        {"/v1/embeddings": {"input": [5, 6, 7]}}, lambda a: a.at.prompt(a.reply) == 3
+    ),
+    "vectors of length 1": each(
+        EMBEDDING[:2], {}, lambda a: abs(math.hypot(*a.text[0]) - 1) < 1e-4
+    ),
+    "fewer numbers (`dimensions`)": each(
+        EMBEDDING[:2], {"dimensions": 16}, lambda a: len(a.text[0]) == 16
+    ),
+    "numbers as base64": each(
+        {"/v1/embeddings": {"encoding_format": "base64"}},
+        lambda a: len(base64.b64decode(a.text[0])) == 4 * 256,
+    ),
+    "cutting what is too long (`truncate`)": each(
+        {"/api/embed": {"input": "A fox. " * 2000}}, lambda a: a.at.prompt(a.reply) == 1024
+    ),
     "a conversation that is remembered": each({"responses": {"store": True}}, goes_on),
     "`suffix`": each(
         {"completions": {"suffix": "x"}, "/api/generate": {"suffix": "x"}}, says("suffix")
@@ -336,14 +384,19 @@ FEATURES: dict[str, dict[str, Try]] = {
 
 
 def table() -> dict[str, dict[str, str]]:
-    """The cells that say something, by feature and dialect."""
-    text = DOCS.read_text().partition("## What each dialect does\n")[2]
-    lines = [line for line in text.partition("\n## ")[0].splitlines() if line.startswith("|")]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    head, _, *rest = rows
-    dialects = [name.strip("`") for name in head[1:]]
-    cells = {row[0]: dict(zip(dialects, row[1:], strict=True)) for row in rest}
-    return {name: {d: cell for d, cell in row.items() if cell} for name, row in cells.items()}
+    """The cells that say something, by feature and dialect, of both tables."""
+    text = DOCS.read_text().partition("## What each dialect does\n")[2].partition("\n## ")[0]
+    cells: dict[str, dict[str, str]] = {}
+    for block in text.split("\n\n"):
+        if block.lstrip().startswith("|"):
+            rows = [
+                [cell.strip() for cell in line.strip("|").split("|")] for line in block.split("\n")
+            ]
+            (_, *dialects), _, *rest = (row for row in rows if row != [""])
+            for name, *row in rest:
+                said = zip((dialect.strip("`") for dialect in dialects), row, strict=True)
+                cells.setdefault(name, {}).update((d, cell) for d, cell in said if cell)
+    return cells
 
 
 TABLE = table()
@@ -357,10 +410,13 @@ def test_every_cell_is_tried_and_everything_tried_has_a_cell():
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[httpx.Client]:
-    small = ("--slots", "4", "--context", "4096")
+def client(tmp_path_factory) -> Iterator[httpx.Client]:
+    """Of a server with a model for answers, and one for vectors beside it."""
+    folder = tmp_path_factory.mktemp("features")
+    embedding_model.write(folder / "embedder.gguf", "last")
+    (folder / "models.yaml").write_text(CONFIG)
     with (
-        running("qwen3-demo", "--port", "0", *small) as (url, _),
+        running("--config", str(folder / "models.yaml"), "--port", "0") as (url, _),
         httpx.Client(base_url=url, timeout=60) as client,
     ):
         yield client
