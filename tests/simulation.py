@@ -87,7 +87,9 @@ class World:
         self._rng = random.Random(f"{scenario.seed} on the way")
         self.note = Record(self._loop.time)
         self._loop.set_exception_handler(self._unhandled)
-        deployment = SimpleNamespace(model=_MODEL, engine=scenario.config)
+        deployment = SimpleNamespace(
+            model=_MODEL, engine=scenario.config, header=_HEADER, plan=_PLAN
+        )
         self._pool = Pool(deployment, queue=scenario.queue, stall=scenario.stall)
         self._pool._replica._start_worker = self._start_worker
         self._bound = scenario.queue + scenario.config.slots
@@ -324,6 +326,8 @@ def simulate(seed: int) -> Run:
 
 
 _MODEL = load_config().find("default")
+_HEADER = SimpleNamespace(quant="", size=0)
+_PLAN = SimpleNamespace(on_gpu=SimpleNamespace(weights=0))
 
 
 def main(

@@ -122,6 +122,7 @@ def test_a_body_with_everything_becomes_the_request_it_means():
             Message("user", ""),
         ),
         tools=(Tool("weather", "Tells it.", SCHEMA), Tool("x")),
+        parallel_calls=False,
         thinking=True,
         thinking_budget=2048,
         sampling=Sampling(temperature=1, top_k=5, top_p=0.9),

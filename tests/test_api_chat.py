@@ -177,7 +177,7 @@ NAMED = {"type": "function", "function": {"name": "weather"}}
         ),
         (
             {"guided_choice": ["a", ""], "parallel_tool_calls": "false"},
-            [("choice", "guided_choice", "", ("a", ""), False)],
+            [("choice", "guided_choice", "", ("a", ""))],
         ),
         ({"guided_grammar": "start: a"}, [("grammar", "guided_grammar", "start: a")]),
         ({"tool_choice": "required"}, [("calls", "tool_choice")]),
@@ -190,13 +190,14 @@ NAMED = {"type": "function", "function": {"name": "weather"}}
         ),
         (
             {"tool_choice": "required", "parallel_tool_calls": False},
-            [("calls", "tool_choice", "", (), False)],
+            [("calls", "tool_choice")],
         ),
     ],
 )
 def test_what_an_answer_has_to_be_is_understood(said, meant):
     request = request_of({"tools": [WEATHER]} | said)
     assert request.constraints == tuple(Constraint(*parts) for parts in meant)
+    assert request.parallel_calls is ("parallel_tool_calls" not in said)
     [tool] = request.tools
     assert (tool.name, tool.parameters) == ("weather", SCHEMA)
 
