@@ -154,7 +154,8 @@ def attempts() -> list[str]:
 
 def main() -> None:
     from inference.template import ChatTemplate
-    from inference.types import InferenceError, Message
+    from inference.errors import InferenceError
+    from inference.types import Message
 
     watching = False
     doors = ("open", "os.", "subprocess.", "socket.", "import", "ctypes.", "shutil.", "pty.")
