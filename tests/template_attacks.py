@@ -153,8 +153,8 @@ def attempts() -> list[str]:
 
 
 def main() -> None:
-    from inference.template import ChatTemplate
     from inference.errors import InferenceError
+    from inference.template import ChatTemplate
     from inference.types import Message
 
     watching = False
