@@ -50,7 +50,7 @@ lock: ## Write locks/ again after a change of pyproject.toml or constraints.txt 
 
 audit: ## Look the locked packages up in the database of known vulnerabilities (needs the network)
 	@$(PYTHON) -m venv build/audit
-	@build/audit/bin/python -m pip install --quiet pip-audit==2.10.1
+	@build/audit/bin/python -m pip install --quiet pip-audit==2.10.1 truststore==0.10.5
 	@build/audit/bin/python -m setup.audit
 
 bench: ## Measure running servers, options of onebox bench in ARGS (by default: the one of make serve)

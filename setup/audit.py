@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+import requests
+import truststore
 from pip_audit._dependency_source import RequirementSource
 from pip_audit._service import ConnectionError as NoConnection
 from pip_audit._service import PyPIService, ServiceError
@@ -42,7 +44,7 @@ def look_up(package: Any, service: PyPIService) -> dict[str, Any] | None:
     it."""
     try:
         told, holes = service.query(package)
-    except (NoConnection, ServiceError):
+    except (NoConnection, ServiceError, requests.RequestException):
         return None
     if told.is_skipped():
         return None
@@ -51,6 +53,7 @@ def look_up(package: Any, service: PyPIService) -> dict[str, Any] | None:
 
 def main() -> int:
     """Print what is known; 0 if that is nothing bad."""
+    truststore.inject_into_ssl()  # as pip does: what the system trusts, a proxy's word too
     service = PyPIService(timeout=15)
     service.session = _Session(service.session)
     locks = [Path("locks", f"{name}.txt") for name in LOCKS]
