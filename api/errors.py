@@ -13,6 +13,15 @@ from starlette.exceptions import HTTPException
 
 from api.dialect import Problem
 from api.dialects import dialect_of
+from api.store.errors import (
+    NameTaken,
+    SessionBusy,
+    StoreFailed,
+    StoreFull,
+    UnknownAgent,
+    UnknownMessage,
+    UnknownSession,
+)
 from inference import (
     BadRequest,
     ContextTooLong,
@@ -139,12 +148,18 @@ _STATUS: Final[Mapping[type[InferenceError], int]] = {
     ForeignOrigin: 403,
     NotAdmin: 403,
     UnknownItem: 400,
+    UnknownMessage: 400,
     UnknownPrevious: 400,
+    UnknownAgent: 404,
     UnknownModel: 404,
     UnknownResponse: 404,
+    UnknownSession: 404,
     UnknownStream: 404,
     DeadlineExceeded: 408,  # as OpenAI's, whose clients try again; no fault of the server's
     TooSlow: 408,
+    NameTaken: 409,
+    SessionBusy: 409,
+    StoreFull: 409,
     StreamGone: 410,
     BodyTooLarge: 413,
     NotJson: 415,
@@ -158,6 +173,7 @@ _STATUS: Final[Mapping[type[InferenceError], int]] = {
     KeysUnreadable: 503,
     NotReady: 503,
     ShuttingDown: 503,
+    StoreFailed: 503,
     TooManyConnections: 503,
     WorkerLost: 503,
 }

@@ -95,13 +95,14 @@ class _Section(BaseModel):
 
 
 class ServerConfig(_Section):
-    """Where the server listens, who may come in, how many may wait, how long a stop takes, and how
-    long models stay in memory."""
+    """Where the server listens, who may come in, where conversations are stored, how many may wait,
+    how long a stop takes, and how long models stay in memory."""
 
     host: str = "127.0.0.1"
     port: _Port = 8000
     queue: _Limit = 256
     keys: _Path | None = None
+    database: _Path | None = None
     allowed_hosts: list[_Host] = []
     allowed_origins: list[_Origin] = []
     drain_seconds: _Seconds = 25

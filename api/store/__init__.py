@@ -1,0 +1,1 @@
+"""What outlives the server: conversations, agents, logins, in one SQLite file."""
