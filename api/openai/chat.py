@@ -100,11 +100,14 @@ class ChatBody(GenerationBody, ThinkingBody):
     model_config = ConfigDict(json_schema_extra={"allOf": [ONE_BEGINNING, NO_TOP_ALONE]})
 
     def offered(self) -> tuple[Tool, ...]:
-        if "none" in (self.tool_choice.mode, self.function_call):
-            return ()
         functions = [tool.function for tool in self.tools] or self.functions
-        allowed = self.tool_choice.allowed
+        allowed = self.allowed()
         return tuple(f.tool() for f in functions if allowed is None or f.name in allowed)
+
+    def allowed(self) -> frozenset[str] | None:
+        if "none" in (self.tool_choice.mode, self.function_call):
+            return frozenset()
+        return self.tool_choice.allowed
 
     @model_validator(mode="after")
     def _one_beginning(self) -> Self:
@@ -144,6 +147,7 @@ def to_request(body: ChatBody, id: str) -> GenerationRequest:
         id=id,
         messages=tuple(_message(message) for message in body.messages),
         tools=body.offered(),
+        allowed=body.allowed(),
         parallel_calls=body.parallel_tool_calls,
         continued=body.continue_final_message,
         thinking=body.wants_thoughts(),
