@@ -41,6 +41,7 @@ CREATE TABLE summaries (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     session TEXT NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
     upto TEXT NOT NULL,
+    facts TEXT NOT NULL,
     content TEXT NOT NULL,
     messages INTEGER NOT NULL,
     created REAL NOT NULL

@@ -106,9 +106,11 @@ class Session(Struct, frozen=True, kw_only=True):
 
 
 class Summary(Struct, frozen=True, kw_only=True):
-    """What stands for a branch's first `messages`, the last of which is `upto`."""
+    """What stands for a branch's first `messages`, the last of which is `upto`: what is known from
+    them, and what else there was."""
 
     upto: str
+    facts: tuple[str, ...]
     content: str
     messages: int
     created: float
