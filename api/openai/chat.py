@@ -103,11 +103,14 @@ class ChatBody(GenerationBody, ThinkingBody):
         return tuple(map(message_of, self.messages))
 
     def offered(self) -> tuple[Tool, ...]:
-        if "none" in (self.tool_choice.mode, self.function_call):
-            return ()
         functions = [tool.function for tool in self.tools] or self.functions
-        allowed = self.tool_choice.allowed
+        allowed = self.allowed()
         return tuple(f.tool() for f in functions if allowed is None or f.name in allowed)
+
+    def allowed(self) -> frozenset[str] | None:
+        if "none" in (self.tool_choice.mode, self.function_call):
+            return frozenset()
+        return self.tool_choice.allowed
 
     @model_validator(mode="after")
     def _one_beginning(self) -> Self:
@@ -149,6 +152,7 @@ def to_request(body: ChatBody, id: str) -> GenerationRequest:
         id=id,
         messages=body.told(),
         tools=body.offered(),
+        allowed=body.allowed(),
         parallel_calls=body.parallel_tool_calls,
         continued=body.continue_final_message,
         thinking=body.wants_thoughts(),

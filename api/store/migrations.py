@@ -54,6 +54,7 @@ CREATE TABLE agents (
     shared INTEGER NOT NULL,
     name TEXT NOT NULL COLLATE NOCASE,
     description TEXT NOT NULL,
+    model TEXT NOT NULL,
     settings TEXT NOT NULL,
     created REAL NOT NULL,
     updated REAL NOT NULL,

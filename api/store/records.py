@@ -29,6 +29,24 @@ class Settings(Struct, frozen=True, kw_only=True, omit_defaults=True):
     tools: list[dict[str, Any]] | None = None
 
 
+class About(Struct, frozen=True, kw_only=True):
+    """What somebody says of an agent; its `model` is never an agent, and "" the one that is served.
+    Everybody may use one that is `shared`."""
+
+    name: str
+    description: str = ""
+    model: str = ""
+    shared: bool = False
+    settings: Settings = Settings()
+
+
+class Agent(About, frozen=True, kw_only=True):
+    id: str
+    tenant: str
+    created: float
+    updated: float
+
+
 class Call(Struct, frozen=True):
     """A call of a tool; `arguments` is JSON text."""
 
