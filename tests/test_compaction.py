@@ -49,7 +49,7 @@ async def fit(pool: ScriptedPool, prompt: Prompt) -> tuple[Prompt, Heard]:
 
 async def test_what_fits_is_left_alone_and_short_conversations_are_not_even_counted():
     pool = ScriptedPool()
-    prompt = Prompt(REQUEST, "Be brief.", conversation("Hello", "Hi", "How are you?"))
+    prompt = Prompt(REQUEST, conversation("Hello", "Hi", "How are you?"))
     pool.count = None  # would fail
     fitting, heard = await fit(pool, prompt)
     assert fitting is prompt
@@ -60,14 +60,13 @@ async def test_old_turns_become_facts_and_recent_ones_stay_word_for_word():
     pool = ScriptedPool(1024)
     told = [f"Please note that the w{n} word is x{n}. {'Filler. ' * 20}" for n in range(20)]
     texts = [text for one in told for text in (one, "Noted.")]
-    prompt = Prompt(REQUEST, "Be brief.", conversation(*texts, "What is the w1 word?"))
+    prompt = Prompt(REQUEST, conversation(*texts, "What is the w1 word?"))
     fitting, heard = await fit(pool, prompt)
     [made] = heard.kept
     assert heard.told == [Compacting(), Compacted(made.messages, shown(made))]
     assert "The w1 word is x1." in made.facts
     system, *said = fitting.asked().messages
     assert system.role == "system"
-    assert "Be brief." in system.content
     assert "The w1 word is x1." in system.content
     assert [one.content for one in said] == [one.content for one in prompt.path[made.messages :]]
     assert said[0].role == "user"
@@ -80,7 +79,7 @@ async def test_facts_outlive_any_number_of_summaries():
     made = None
     for turn in range(40):
         question = Message(id=f"q{turn}", parent=path[-1].id, role="user", content="Filler. " * 40)
-        prompt = Prompt(REQUEST, "", (*path, question), made)
+        prompt = Prompt(REQUEST, (*path, question), made)
         fitting, _ = await fit(pool, prompt)
         made = fitting.summary
         answer = Message(id=f"a{turn}", parent=question.id, role="assistant", content="Yes. " * 20)
@@ -94,7 +93,7 @@ async def test_facts_outlive_any_number_of_summaries():
 
 async def test_a_last_message_that_is_too_long_is_not_summed_up():
     pool = ScriptedPool(256)
-    prompt = Prompt(REQUEST, "", conversation("word " * 2000))
+    prompt = Prompt(REQUEST, conversation("word " * 2000))
     fitting, heard = await fit(pool, prompt)
     assert fitting is prompt
     assert not heard.told
@@ -102,7 +101,7 @@ async def test_a_last_message_that_is_too_long_is_not_summed_up():
 
 async def test_before_a_last_message_that_is_too_long_all_is_summed_up_once():
     pool = ScriptedPool(256)
-    prompt = Prompt(REQUEST, "", conversation("Hello", "Hi", "word " * 2000))
+    prompt = Prompt(REQUEST, conversation("Hello", "Hi", "word " * 2000))
     fitting, heard = await fit(pool, prompt)
     [made] = heard.kept
     assert made.messages == 2
@@ -114,7 +113,7 @@ async def test_a_model_that_writes_nonsense_forgets_but_does_not_fail(monkeypatc
     monkeypatch.setattr("tests.scripted_pool._summary", lambda _: '{"facts": [3, "the s')
     before = summary("m0", "A fact.")
     path = conversation(*["Filler. " * 60] * 9)
-    fitting, heard = await fit(pool, Prompt(REQUEST, "", path, before))
+    fitting, heard = await fit(pool, Prompt(REQUEST, path, before))
     assert heard.kept[-1].facts == ("A fact.", "the s")
     assert heard.kept[-1].content == "They talked."
     assert tokens(fitting.asked()) < 512
@@ -124,7 +123,7 @@ async def test_a_model_that_writes_nonsense_forgets_but_does_not_fail(monkeypatc
 async def test_no_answer_to_be_read_is_no_summary_but_old_messages_go(answer, monkeypatch):
     monkeypatch.setattr("tests.scripted_pool._summary", lambda _: answer)
     path = conversation(*["Filler. " * 60] * 9)
-    _, heard = await fit(ScriptedPool(512), Prompt(REQUEST, "", path))
+    _, heard = await fit(ScriptedPool(512), Prompt(REQUEST, path))
     assert (heard.kept[-1].facts, heard.kept[-1].content) == ((), "")
     assert "summed up" in shown(heard.kept[-1])
 
@@ -132,7 +131,7 @@ async def test_no_answer_to_be_read_is_no_summary_but_old_messages_go(answer, mo
 async def test_the_summary_is_asked_for_in_the_same_name():
     pool = ScriptedPool(512)
     request = replace(REQUEST, tenant="anna:1", salt="anna:1\0")
-    await fit(pool, Prompt(request, "", conversation(*["Filler. " * 60] * 9)))
+    await fit(pool, Prompt(request, conversation(*["Filler. " * 60] * 9)))
     asked = pool.requests[0]
     assert (asked.tenant, asked.salt) == ("anna:1", "anna:1\0")
     assert asked.thinking is False
@@ -164,5 +163,5 @@ def test_the_summary_of_another_branch_is_not_shown():
 
 def test_answers_that_failed_before_a_word_are_not_shown():
     path = conversation("Hello", "", "Again")
-    said = Prompt(REQUEST, "", path).asked().messages
+    said = Prompt(REQUEST, path).asked().messages
     assert [one.content for one in said] == ["Hello", "Again"]

@@ -129,7 +129,7 @@ async def _summed_up(models: Models, prompt: Prompt, place: int, scale: _Scale) 
     content = prompt.summary.content if prompt.summary else ""
     old = prompt.path[prompt.summed_up : place]
     for piece in _pieces(old, scale.characters):
-        found = await _written(models, _question(prompt.request, facts, content, piece, scale))
+        found = await _written(models, _question(prompt.asked(), facts, content, piece, scale))
         facts = _bounded((*facts, *_facts(found)), scale)
         content = _text(found.get("summary")) or content
     return Summary(

@@ -1,22 +1,26 @@
-"""What a model is shown of a session: settings, summary, and the messages after that. Pure."""
+"""What a model is shown of a session: a summary, and the messages after it. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from api.store.records import Message, Settings, Summary
-from inference import GenerationRequest, Sampling, ToolCall
+from api.store.records import Message, Summary
+from inference import GenerationRequest, ToolCall
 from inference import Message as Said
+
+
+def _as_it_is(request: GenerationRequest) -> GenerationRequest:
+    return request
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """The answer that is wanted to a `path` of messages, root first, of which `summary` stands for
-    the first ones."""
+    the first ones. `lay` puts the settings under it that its session and an agent have."""
 
     request: GenerationRequest
-    system: str
     path: tuple[Message, ...]
     summary: Summary | None = None
+    lay: Callable[[GenerationRequest], GenerationRequest] = _as_it_is
 
     @property
     def recent(self) -> tuple[Message, ...]:
@@ -32,11 +36,9 @@ class Prompt:
 
     def asked(self) -> GenerationRequest:
         """The request with all its messages."""
-        known = shown(self.summary) if self.summary else ""
-        system = "\n\n".join(filter(None, (self.system, known)))
-        before = (Said("system", system),) if system else ()
+        known = (Said("system", shown(self.summary)),) if self.summary else ()
         said = tuple(_said(message) for message in self.recent if _tells(message))
-        return replace(self.request, messages=(*before, *said))
+        return self.lay(replace(self.request, messages=(*known, *said)))
 
 
 def shown(summary: Summary) -> str:
@@ -55,27 +57,6 @@ def latest(summaries: Iterable[Summary], path: Sequence[Message]) -> Summary | N
     places = {message.id: place for place, message in enumerate(path)}
     found = [summary for summary in summaries if summary.upto in places]
     return max(found, key=lambda summary: places[summary.upto], default=None)
-
-
-def over(request: GenerationRequest, settings: Settings) -> GenerationRequest:
-    """A request, with `settings` wherever it says nothing."""
-    usual = Sampling(
-        temperature=settings.temperature,
-        top_p=settings.top_p,
-        top_k=settings.top_k,
-        min_p=settings.min_p,
-        repeat_penalty=settings.repetition_penalty,
-        presence_penalty=settings.presence_penalty,
-        frequency_penalty=settings.frequency_penalty,
-        seed=settings.seed,
-    )
-    limit, thinking = request.max_tokens, request.thinking
-    return replace(
-        request,
-        sampling=request.sampling.over(usual),
-        max_tokens=settings.max_tokens if limit is None else limit,
-        thinking=settings.thinking if thinking is None else thinking,
-    )
 
 
 def _tells(message: Message) -> bool:

@@ -14,13 +14,15 @@ from time import time
 from api.gateway import compaction
 from api.gateway.compaction import Tell
 from api.gateway.events import Stored
-from api.gateway.prompt import Prompt, latest, over
+from api.gateway.prompt import Prompt, latest
 from api.gateway.turn import Turn
 from api.gateway.wish import Wish, message_id
+from api.store.agents import Agents
 from api.store.errors import SessionBusy
 from api.store.records import Message, Session
 from api.store.sessions import Sessions
 from api.store.tree import path_to
+from api.store.underlay import laid_under
 from api.streaming import owned
 from inference import BadRequest, GenerationRequest, Models
 from inference import Message as Said
@@ -29,9 +31,10 @@ from inference import Message as Said
 class Turns:
     """The turns of a server, of which a session has one at a time."""
 
-    def __init__(self, models: Models, sessions: Sessions) -> None:
+    def __init__(self, models: Models, sessions: Sessions, agents: Agents) -> None:
         self._models = models
         self._sessions = sessions
+        self._agents = agents
         self._of: dict[str, Turn | None] = {}  # None: it is about to begin
         self._tenants: dict[str, str] = {}
 
@@ -44,7 +47,7 @@ class Turns:
         session = await self._sessions.find(tenant, wish.session)
         with self._claimed(session.id):
             prompt, new = await self._prompt(session, wish, tenant)
-            if session.settings.compaction is not False:
+            if self._compacts(session, prompt.request, tenant):
                 keep = partial(self._sessions.summarise, session.id)
                 prompt = await compaction.fitted(self._models, prompt, tell, keep)
             events = self._models.generate(prompt.asked())
@@ -64,6 +67,7 @@ class Turns:
     async def once(self, request: GenerationRequest, tenant: str) -> Turn:
         """A turn that nothing is stored of. Raises as `Models.generate`."""
         [request] = owned((request,), tenant)
+        request = self._agents.apply(request, tenant)
         events = self._models.generate(request)
         first = await anext(events)
         return Turn(first, events, Message(id=request.id, parent=None, role="assistant"))
@@ -87,10 +91,22 @@ class Turns:
         new = _new(wish.request.messages, before[-1].id if before else None)
         if not new and not (before and before[-1].role in ("user", "tool")):
             raise BadRequest("Only what was said can be answered again.", "parent")
-        [request] = owned((_with(wish.request, session),), tenant)
+        named = replace(wish.request, model=wish.request.model or session.model or None)
+        [request] = owned((named,), tenant)
         path = (*before, *new)
+
+        def lay(asked: GenerationRequest) -> GenerationRequest:
+            return self._agents.apply(laid_under(asked, session.settings), tenant)
+
         summary = latest(await self._sessions.summaries(session.id), path)
-        return Prompt(request, session.settings.system_prompt or "", path, summary), new
+        return Prompt(request, path, summary, lay), new
+
+    def _compacts(self, session: Session, request: GenerationRequest, tenant: str) -> bool:
+        """Whether long conversations are summed up: as the session says, else its agent."""
+        said = session.settings.compaction
+        if said is None and (agent := self._agents.named(request.model, tenant)):
+            said = agent.settings.compaction
+        return said is not False
 
     @contextmanager
     def _claimed(self, session: str) -> Iterator[None]:
@@ -110,11 +126,6 @@ class Turns:
             del self._of[session], self._tenants[session]
 
         turn.task.add_done_callback(forget)
-
-
-def _with(request: GenerationRequest, session: Session) -> GenerationRequest:
-    """The request, with what its session says wherever it says nothing."""
-    return replace(over(request, session.settings), model=request.model or session.model or None)
 
 
 def _new(said: tuple[Said, ...], parent: str | None) -> list[Message]:

@@ -7,12 +7,12 @@ names none pays for a look into a dict. Knows neither HTTP nor models.
 import asyncio
 import sqlite3
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from time import time
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
 import msgspec
-from msgspec.structs import replace
 
 from api.store.database import Database
 from api.store.errors import NameTaken, StoreFull, UnknownAgent
@@ -60,7 +60,9 @@ class Agents:
     def apply(self, request: GenerationRequest, tenant: str) -> GenerationRequest:
         """`request`, with the agent laid under it that it names as its model, if it names one."""
         agent = self.named(request.model, tenant)
-        return laid_under(request, agent) if agent else request
+        if agent is None:
+            return request
+        return replace(laid_under(request, agent.settings), model=agent.model or None)
 
     def named(self, name: object, tenant: str) -> Agent | None:
         """The agent that a tenant means by the name of a model; `:latest` adds nothing."""
@@ -97,7 +99,7 @@ class Agents:
         async def changed() -> Agent:
             before = self._still(agent)
             said = _fields(change(before))
-            return await self._put(replace(before, **said, updated=self._clock()))
+            return await self._put(msgspec.structs.replace(before, **said, updated=self._clock()))
 
         return await self._alone(changed())
 

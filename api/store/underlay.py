@@ -1,25 +1,23 @@
-"""Lays an agent under a request: what a client says itself wins. Pure; knows no store."""
+"""Lays settings under a request: what a client says itself wins. Pure; knows no store."""
 
 from dataclasses import replace
 from typing import Any
 
-from api.store.records import Agent, Settings
+from api.store.records import Settings
 from inference import GenerationRequest, Message, Sampling, Tool, thinks
 
 
-def laid_under(request: GenerationRequest, agent: Agent) -> GenerationRequest:
-    """`request` with all of `agent` that it leaves unsaid, for the model below the agent.
+def laid_under(request: GenerationRequest, said: Settings) -> GenerationRequest:
+    """`request` with all that it leaves unsaid.
 
-    What is a prompt already, and no conversation, gets settings only.
+    What is a prompt already, and no conversation, gets no system prompt and no tools.
     """
-    said = agent.settings
     if request.messages:
         messages = _after(said.system_prompt, request.messages)
         tools = request.tools or _offered(said, request.allowed)
         request = replace(request, messages=messages, tools=tools)
     return replace(
         request,
-        model=agent.model or None,
         thinking=request.thinking if said.thinking is None else thinks(request, said.thinking),
         max_tokens=said.max_tokens if request.max_tokens is None else request.max_tokens,
         sampling=request.sampling.over(_sampling(said)),
