@@ -8,8 +8,12 @@ from fastapi import FastAPI
 
 from api import document, errors, health, metrics, streams
 from api.anthropic import messages
+from api.gateway import health as gateway_health
+from api.gateway import operator
+from api.gateway.machine import Machine
 from api.guard import Guard, expel_revoked
 from api.keys import KeyFile
+from api.log_tail import LogTail
 from api.ollama import embeddings as ollama_embeddings
 from api.ollama import generation, pull
 from api.ollama import models as ollama_models
@@ -30,26 +34,30 @@ def create_app(models: Models, reach: Reach | None = None, keys: KeyFile | None 
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await models.start()
-        watching = asyncio.create_task(expel_revoked(models, keys)) if keys else None
-        try:
-            yield
-        finally:
-            if watching:
-                watching.cancel()
-            app.state.archive.close()
-            await models.close()
+        with app.state.log.attached():
+            await models.start()
+            watching = asyncio.create_task(expel_revoked(models, keys)) if keys else None
+            try:
+                yield
+            finally:
+                if watching:
+                    watching.cancel()
+                app.state.archive.close()
+                await models.close()
 
     app = FastAPI(lifespan=lifespan, openapi_url=None, redirect_slashes=False)
     app.state.models = models
     app.state.metrics = metrics.Metrics(models)
+    app.state.machine = Machine()
+    app.state.log = LogTail()
     app.state.archive = Archive()
     app.state.responses = Store()
     errors.install(app)
     app.add_middleware(Guard, reach=reach or Reach(), keys=keys)
     openai = (openai_models, chat, completions, create, stored, embeddings, tokens)
     ollama = (generation, ollama_embeddings, ollama_models, pull)
-    rooms = (health, metrics, *openai, messages, *ollama, streams)
+    gateway = (gateway_health, operator)
+    rooms = (health, metrics, *openai, messages, *ollama, streams, *gateway)
     for room in rooms:
         app.include_router(room.router)
     document.install(app, [operation for room in rooms for operation in room.OPERATIONS])

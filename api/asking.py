@@ -5,7 +5,9 @@ Knows no dialect.
 """
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 from fastapi import Request, Response
@@ -25,6 +27,7 @@ async def ask(http: Request, endpoint: str, understand: Understand, work: Work) 
 
     async def reply(meter: Meter) -> Response:
         request = understand(await read_object(http, meter.hold))
+        request = replace(request, id=f"ask-{uuid4().hex}")
         [request] = owned((request,), http.state.tenant)
         told = await unless_gone(http, work(models, request))
         meter.end(200)

@@ -12,6 +12,7 @@ from inference.doctor import Check, examine
 from inference.errors import (
     BadModelFile,
     BadRequest,
+    Cancelled,
     ConfigError,
     ContextTooLong,
     DeadlineExceeded,
@@ -29,11 +30,13 @@ from inference.errors import (
 )
 from inference.fit import Plan, Wishes
 from inference.hub import installed, pull
+from inference.memory import Memory, read_memory
 from inference.model import Bundled, HubFile, LocalFile, Model, Source
 from inference.models import Models
 from inference.pool import Pool
 from inference.pulls import PullProgress
 from inference.status import PoolStatus
+from inference.thoughts import thinks
 from inference.tune import Tuning, tune
 from inference.types import (
     ArgumentsDelta,
@@ -45,6 +48,7 @@ from inference.types import (
     FinishReason,
     GenerationEvent,
     GenerationRequest,
+    LiveRequest,
     Message,
     ModelInfo,
     ReasoningDelta,
@@ -65,6 +69,7 @@ __all__ = [
     "BadModelFile",
     "BadRequest",
     "Bundled",
+    "Cancelled",
     "Check",
     "Config",
     "ConfigError",
@@ -83,7 +88,9 @@ __all__ = [
     "GenerationRequest",
     "HubFile",
     "InferenceError",
+    "LiveRequest",
     "LocalFile",
+    "Memory",
     "Message",
     "Model",
     "ModelInfo",
@@ -119,5 +126,7 @@ __all__ = [
     "load_config",
     "prepare",
     "pull",
+    "read_memory",
+    "thinks",
     "tune",
 ]

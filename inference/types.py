@@ -92,13 +92,15 @@ class GenerationRequest:
 
     Either `messages` (a chat, rendered by the model's template) or `prompt` (text or token ids,
     taken as they are). Of a chat that is `continued` the last message is the beginning of the
-    answer. Without `parallel_calls` it makes one call of a tool at most. It thinks for
+    answer. Without `parallel_calls` it makes one call of a tool at most; `allowed` names the tools
+    that it may be offered, None any: `tools` are among them already. It thinks for
     `thinking_budget` tokens at most. `model=None` means the model that is served. `priority` is -1,
     0 or 1; after `deadline` seconds the request ends with DeadlineExceeded; computed prefixes are
     shared among requests of the same `salt` only. `tenant` is in whose name it is asked, "" if
     nobody's. With `logprobs`, so many alternatives of each token are told; an `echo` begins with
     the prompt, and only then `max_tokens` may be 0.
-    The model stays in memory for `keep_alive` seconds after it, for ever if that is negative.
+    The model stays in memory for `keep_alive` seconds after it, for ever if that is negative; so
+    many seconds it has `waited` for the model.
     """
 
     id: str
@@ -106,6 +108,7 @@ class GenerationRequest:
     messages: tuple[Message, ...] = ()
     prompt: str | tuple[int, ...] | None = None
     tools: tuple[Tool, ...] = ()
+    allowed: frozenset[str] | None = None
     parallel_calls: bool = True
     continued: bool = False
     constraints: tuple[Constraint, ...] = ()
@@ -127,6 +130,7 @@ class GenerationRequest:
     tenant: str = ""
     speculate: bool = True
     keep_alive: float | None = None
+    waited: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +150,24 @@ class EmbeddingRequest:
     deadline: float | None = None
     tenant: str = ""
     keep_alive: float | None = None
+    id: str = ""
+    waited: float = 0.0
+
+
+Asked = GenerationRequest | EmbeddingRequest
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRequest:
+    """A request that is not answered yet: `seconds` since it came, `tokens` of all its choices so
+    far, and whether it is `running` or waits, for a slot or for its model."""
+
+    id: str
+    model: str
+    tenant: str
+    seconds: float
+    tokens: int = 0
+    running: bool = False
 
 
 @dataclass(frozen=True, slots=True)
