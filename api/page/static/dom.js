@@ -91,7 +91,7 @@ const STROKES = {
 export function icon(name) {
   return el(
     "svg:svg",
-    { viewBox: "0 0 24 24", class: "icon", "aria-hidden": "true", focusable: "false" },
+    { viewBox: "0 0 24 24", class: name === "more" ? "icon dots" : "icon", "aria-hidden": "true", focusable: "false" },
     el("svg:path", { d: STROKES[name] }),
   );
 }

@@ -28,7 +28,7 @@ export function askForKey(done, sentence = "") {
   const error = el("p", { class: "login-error", id: "login-error", role: "alert" }, sentence);
   const button = el("button", { type: "submit", class: "btn primary" }, t("login.enter"));
   const form = el("form", { class: "login-form" },
-    el("span", { class: "logo", "aria-hidden": "true" }, icon("spark")),
+    el("span", { class: "logo large", "aria-hidden": "true" }, icon("spark")),
     el("h1", null, t("login.title")),
     el("p", { class: "muted" }, t("login.what")),
     el("label", { for: "key", class: "sr-only" }, t("login.key")),

@@ -53,7 +53,7 @@ const sessions = new Sessions({
   renamed: (session) => {
     if (chat.session?.id !== session.id) return;
     chat.session.title = session.title;
-    changed();
+    named();
   },
 });
 const picker = new Picker((name) => {
@@ -74,11 +74,15 @@ function opened() {
 
 /** Something that the list, the title or the buttons tell of. */
 function changed() {
+  named();
+  composer.running(chat.turn !== null);
+  if (chat.turn?.accepted || !chat.turn) sessions.refresh();
+}
+
+function named() {
   const name = chat.session?.title ?? "";
   title.textContent = name;
   document.title = name ? `${name} – Onebox` : "Onebox";
-  composer.running(chat.turn !== null);
-  if (chat.turn?.accepted || !chat.turn) sessions.refresh();
 }
 
 function greeting() {

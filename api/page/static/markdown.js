@@ -154,7 +154,7 @@ function readItem(lines, line, mark) {
     }
     const indent = indentOf(text);
     const inner = indent >= mark.width || (indent >= mark.indent + 2 && marker(text) !== null);
-    if (!inner && (blanks || begins(lines, end))) break;
+    if (!inner && (blanks || begins(lines, end) || marker(text))) break;
     gaps ||= blanks > 0 && !marker(text);
     for (; blanks; blanks -= 1) found.push("");
     found.push(outdent(text, Math.min(indent, mark.width)));

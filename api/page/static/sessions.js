@@ -6,7 +6,7 @@ import { el, fill, icon, iconButton } from "./dom.js";
 import { dayOf, t } from "./i18n.js";
 
 const TYPING = 200; // ms after the last key until it is searched
-const MOST_BYTES = 32 << 20; // of a file that is imported
+const MOST_BYTES = 16 << 20; // of a file that is imported
 
 export class Sessions {
   #on;
@@ -57,6 +57,8 @@ export class Sessions {
       this.#found = before ? [...this.#found, ...sessions] : sessions;
       this.#more = more;
       this.#show();
+      const current = sessions.find(({ id }) => id === this.#current);
+      if (current) this.#on.renamed(current);
     } catch (error) {
       if (error.status !== 0) report(error, () => this.refresh()); // the banner tells of no connection
     }

@@ -20,7 +20,7 @@ export const en = {
   "undo": "Undo",
   "import": "Import a conversation",
   "imported": "The conversation was imported.",
-  "import.large": "This file is too large to be a conversation (32 MiB at most).",
+  "import.large": "This file is too large to be a conversation (16 MiB at most).",
   "import.unreadable": "This file is not JSON: choose one that was exported as JSON.",
   "day.today": "Today",
   "day.yesterday": "Yesterday",

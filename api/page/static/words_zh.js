@@ -20,7 +20,7 @@ export const zh = {
   "undo": "撤销",
   "import": "导入对话",
   "imported": "对话已导入。",
-  "import.large": "文件太大，不可能是一段对话（最多 32 MiB）。",
+  "import.large": "文件太大，不可能是一段对话（最多 16 MiB）。",
   "import.unreadable": "这个文件不是 JSON：请选择导出为 JSON 的文件。",
   "day.today": "今天",
   "day.yesterday": "昨天",
