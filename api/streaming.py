@@ -58,7 +58,8 @@ class Closable(Protocol):
 class Call:
     """A body understood: what to generate and how to answer. Several prompts, several requests.
 
-    Where frames around an answer depend on it, its `dialect` is not just that of its address.
+    Where frames around an answer depend on it, its `dialect` is not just that of its address. Where
+    its events are not simply what a model makes of its requests, they are `told` by another.
     """
 
     requests: tuple[GenerationRequest, ...]
@@ -66,6 +67,7 @@ class Call:
     stream: bool
     resumable: bool = False
     dialect: Dialect | None = None
+    told: Callable[[], Events] | None = None
 
 
 Errand = Callable[[Models, str], Awaitable[Response]]
@@ -99,7 +101,8 @@ async def answer(
             raise BadRequest(
                 f'stream: {now.name} only streams its answers; say "stream": true.', "stream"
             )
-        return await _reply(http, _generate(models, requests), call, meter)
+        events = call.told() if call.told else _generate(models, requests)
+        return await _reply(http, events, call, meter)
 
     return await metered(http, endpoint, reply)
 

@@ -34,6 +34,7 @@ from inference.models import Models
 from inference.pool import Pool
 from inference.pulls import PullProgress
 from inference.status import PoolStatus
+from inference.thoughts import thinks
 from inference.tune import Tuning, tune
 from inference.types import (
     ArgumentsDelta,
@@ -119,5 +120,6 @@ __all__ = [
     "load_config",
     "prepare",
     "pull",
+    "thinks",
     "tune",
 ]
