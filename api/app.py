@@ -22,6 +22,7 @@ from api.openai import models as openai_models
 from api.openai.responses import create, stored
 from api.openai.responses.store import Store
 from api.origins import Reach
+from api.page import routes as page
 from api.tape import Archive
 from inference import Models
 
@@ -57,7 +58,7 @@ def create_app(models: Models, reach: Reach | None = None, keys: KeyFile | None 
     openai = (openai_models, chat, completions, create, stored, embeddings, tokens)
     ollama = (generation, ollama_embeddings, ollama_models, pull)
     gateway = (gateway_health, operator)
-    rooms = (health, metrics, *openai, messages, *ollama, streams, *gateway)
+    rooms = (health, page, metrics, *openai, messages, *ollama, streams, *gateway)
     for room in rooms:
         app.include_router(room.router)
     document.install(app, [operation for room in rooms for operation in room.OPERATIONS])
