@@ -12,7 +12,7 @@ from fastapi import Request, Response
 
 from api.body import read_object
 from api.metrics import Meter
-from api.streaming import metered, owned, unless_gone
+from api.streaming import meant, metered, unless_gone
 from inference import GenerationRequest, Models
 
 Understand = Callable[[dict[str, Any]], GenerationRequest]
@@ -24,8 +24,7 @@ async def ask(http: Request, endpoint: str, understand: Understand, work: Work) 
     models: Models = http.app.state.models
 
     async def reply(meter: Meter) -> Response:
-        request = understand(await read_object(http, meter.hold))
-        [request] = owned((request,), http.state.tenant)
+        request = meant(http, understand(await read_object(http, meter.hold)))
         told = await unless_gone(http, work(models, request))
         meter.end(200)
         return Response(msgspec.json.encode(told), media_type="application/json")
