@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext, suppress
 
 from fastapi import FastAPI
 from starlette.datastructures import State
@@ -29,6 +29,7 @@ from api.openai.responses.store import Store
 from api.origins import Reach
 from api.store.agents import Agents
 from api.store.database import Database, temporary
+from api.store.errors import StoreFailed
 from api.store.sessions import Sessions
 from api.tape import Archive
 from inference import Models
@@ -89,4 +90,5 @@ async def _open(state: State, database: Database) -> None:
     state.sessions = Sessions(database)
     state.turns = Turns(state.models, state.sessions, state.agents)
     await state.agents.open()
-    await state.sessions.cut_running()
+    with suppress(StoreFailed):  # who only wants answers gets them from a full disk as well
+        await state.sessions.cut_running()
