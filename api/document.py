@@ -18,12 +18,11 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from api import __version__
-from api.admission import COOKIE
 from api.dialects import dialect_of
 from api.errors import RETRIED
 from api.guard import PUBLIC
 
-JSON, TEXT, HTML, ANY = "application/json", "text/plain", "text/html", "*/*"
+JSON, TEXT, MARKDOWN = "application/json", "text/plain", "text/markdown"
 COMPONENTS: Final = "#/components/schemas/"
 
 Schema = dict[str, Any]
@@ -70,7 +69,6 @@ _OWN: Final = Operation("/openapi.json", "This document", {200: {JSON: Schema}})
 _KEYS: Final = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
-    "cookie": {"type": "apiKey", "in": "cookie", "name": COOKIE},
 }
 
 
@@ -160,6 +158,6 @@ def _response(
 def _media(media: str, schema: Schema, error: Schema) -> Schema:
     """OpenAPI 3.1 has no schema for the events of a stream; ours says what is in each, be it an
     event or a line."""
-    if media in (JSON, TEXT, HTML, ANY):
+    if media in (JSON, TEXT, MARKDOWN):
         return {"schema": schema}
     return {"x-event-data": {"anyOf": [schema, error]}}
