@@ -11,9 +11,13 @@ from fastapi import FastAPI
 from api import document, errors, health, metrics, streams
 from api.anthropic import messages
 from api.gateway import agents as gateway_agents
+from api.gateway import health as gateway_health
 from api.gateway import models as gateway_models
+from api.gateway import operator
+from api.gateway.machine import Machine
 from api.guard import Guard, expel_revoked
 from api.keys import KeyFile
+from api.log_tail import LogTail
 from api.ollama import embeddings as ollama_embeddings
 from api.ollama import generation, pull
 from api.ollama import models as ollama_models
@@ -42,7 +46,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        with _kept(database) as app.state.database:
+        with app.state.log.attached(), _kept(database) as app.state.database:
             app.state.agents = Agents(app.state.database)
             await app.state.agents.open()
             await models.start()
@@ -58,13 +62,15 @@ def create_app(
     app = FastAPI(lifespan=lifespan, openapi_url=None, redirect_slashes=False)
     app.state.models = models
     app.state.metrics = metrics.Metrics(models)
+    app.state.machine = Machine()
+    app.state.log = LogTail()
     app.state.archive = Archive()
     app.state.responses = Store()
     errors.install(app)
     app.add_middleware(Guard, reach=reach or Reach(), keys=keys)
     openai = (openai_models, chat, completions, create, stored, embeddings, tokens)
     ollama = (generation, ollama_embeddings, ollama_models, pull)
-    gateway = (gateway_agents, gateway_models)
+    gateway = (gateway_agents, gateway_models, gateway_health, operator)
     rooms = (health, metrics, *openai, messages, *ollama, streams, *gateway)
     for room in rooms:
         app.include_router(room.router)

@@ -5,7 +5,9 @@ Knows no dialect.
 """
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 from fastapi import Request, Response
@@ -24,7 +26,8 @@ async def ask(http: Request, endpoint: str, understand: Understand, work: Work) 
     models: Models = http.app.state.models
 
     async def reply(meter: Meter) -> Response:
-        request = meant(http, understand(await read_object(http, meter.hold)))
+        request = understand(await read_object(http, meter.hold))
+        request = meant(http, replace(request, id=f"ask-{uuid4().hex}"))
         told = await unless_gone(http, work(models, request))
         meter.end(200)
         return Response(msgspec.json.encode(told), media_type="application/json")

@@ -24,6 +24,7 @@ from api.store.errors import (
 )
 from inference import (
     BadRequest,
+    Cancelled,
     ContextTooLong,
     DeadlineExceeded,
     DownloadError,
@@ -200,7 +201,7 @@ def error_response(error: InferenceError, path: str = "") -> JSONResponse:
         headers["WWW-Authenticate"] = "Bearer"
     if status in RETRIED:
         headers["Retry-After"] = str(getattr(error, "retry_after", 1))
-    if isinstance(error, Poisonous | NumericalError):
+    if isinstance(error, Cancelled | NumericalError | Poisonous):
         headers["x-should-retry"] = "false"  # heeded by the clients of OpenAI and Anthropic
     if isinstance(error, _LAST):
         headers["Connection"] = "close"

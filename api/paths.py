@@ -5,7 +5,8 @@ Only the addresses of the dialects are written in several ways; all others are m
 
 from typing import Final
 
-_GATEWAY: Final = frozenset({"agents", "models"})  # addresses of our own below /api/v1
+# Addresses of our own below /api/v1.
+_GATEWAY: Final = frozenset({"agents", "health", "models", "operator"})
 _BELOW_V1: Final = ("chat", "completions", "embeddings", "messages", "models", "responses")
 
 
