@@ -56,11 +56,9 @@ class Line:
     async def listen(self) -> None:
         """Do what the client says, until it is gone."""
         while (message := await self._socket.receive())["type"] == "websocket.receive":
-            text = message.get("text")
+            text = message["text"].encode()  # a connection takes no other frames
             try:
-                if text is None:
-                    raise BadRequest("Send text frames, each with a JSON object.")
-                await self._do(parse_object(text.encode()), len(text))
+                await self._do(parse_object(text), len(text))
             except InferenceError as error:
                 await self._send(self._frames({}).failed(problem_of(error)))
 

@@ -112,8 +112,8 @@ class Sessions:
         head: str | None = None,
     ) -> Session:
         """What is None stays as it is. Raises UnknownSession and UnknownMessage."""
-        new = {"title": title, "model": model, "settings": as_json(settings), "head": head}
-        new |= {"id": id, "now": self._clock()}
+        new: dict[str, Any] = {"id": id, "now": self._clock()}
+        new |= {"title": title, "model": model, "settings": as_json(settings), "head": head}
         return await self._database.write(lambda to: _change(to, tenant, new))
 
     async def delete(self, tenant: str, id: str) -> None:
