@@ -79,6 +79,13 @@ class KeysUnreadable(InferenceError):
     code = "keys_unreadable"
 
 
+class NoWebSocket(InferenceError):
+    code = "unknown_url"
+
+    def __init__(self) -> None:
+        super().__init__("There is no WebSocket at this address.")
+
+
 class ClientGone(InferenceError):
     """The client hung up; nobody reads the answer (499 is nginx's number for it)."""
 
@@ -151,6 +158,7 @@ _STATUS: Final[Mapping[type[InferenceError], int]] = {
     UnknownItem: 400,
     UnknownMessage: 400,
     UnknownPrevious: 400,
+    NoWebSocket: 404,
     UnknownAgent: 404,
     UnknownModel: 404,
     UnknownResponse: 404,

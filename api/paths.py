@@ -5,7 +5,20 @@ Only the addresses of the dialects are written in several ways; all others are m
 
 from typing import Final
 
-_GATEWAY: Final = frozenset({"health", "operator"})  # addresses of our own below /api/v1
+_GATEWAY: Final = frozenset(  # addresses of our own below /api/v1
+    {
+        "agents",
+        "chat",
+        "health",
+        "links",
+        "login",
+        "logout",
+        "me",
+        "models",
+        "operator",
+        "sessions",
+    }
+)
 _BELOW_V1: Final = ("chat", "completions", "embeddings", "messages", "models", "responses")
 
 

@@ -36,6 +36,7 @@ from inference.models import Models
 from inference.pool import Pool
 from inference.pulls import PullProgress
 from inference.status import PoolStatus
+from inference.thoughts import thinks
 from inference.tune import Tuning, tune
 from inference.types import (
     ArgumentsDelta,
@@ -126,5 +127,6 @@ __all__ = [
     "prepare",
     "pull",
     "read_memory",
+    "thinks",
     "tune",
 ]

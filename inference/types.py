@@ -92,7 +92,8 @@ class GenerationRequest:
 
     Either `messages` (a chat, rendered by the model's template) or `prompt` (text or token ids,
     taken as they are). Of a chat that is `continued` the last message is the beginning of the
-    answer. Without `parallel_calls` it makes one call of a tool at most. It thinks for
+    answer. Without `parallel_calls` it makes one call of a tool at most; `allowed` names the tools
+    that it may be offered, None any: `tools` are among them already. It thinks for
     `thinking_budget` tokens at most. `model=None` means the model that is served. `priority` is -1,
     0 or 1; after `deadline` seconds the request ends with DeadlineExceeded; computed prefixes are
     shared among requests of the same `salt` only. `tenant` is in whose name it is asked, "" if
@@ -107,6 +108,7 @@ class GenerationRequest:
     messages: tuple[Message, ...] = ()
     prompt: str | tuple[int, ...] | None = None
     tools: tuple[Tool, ...] = ()
+    allowed: frozenset[str] | None = None
     parallel_calls: bool = True
     continued: bool = False
     constraints: tuple[Constraint, ...] = ()

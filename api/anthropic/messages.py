@@ -70,11 +70,13 @@ class PromptBody(WireModel):
         """The fields of a `GenerationRequest` that a prompt is made of."""
         said = [message for turn in self.messages for message in messages_of(turn)]
         system = [Message("system", self.system)] if self.system else []
+        none = self.tool_choice.type == "none"
         return {
             "model": self.model or None,
             "messages": (*system, *said),
             "parallel_calls": not self.tool_choice.disable_parallel_tool_use,
-            "tools": () if self.tool_choice.type == "none" else tuple(map(tool_of, self.tools)),
+            "tools": () if none else tuple(map(tool_of, self.tools)),
+            "allowed": frozenset() if none else None,
             "thinking": self.thinking.type != "disabled",
             "thinking_budget": self._most_thoughts(),
             "continued": said[-1].role == "assistant" and not said[-1].tool_calls,

@@ -1,1 +1,1 @@
-"""The chat platform's own part of the API, below `/api/v1`."""
+"""The gateway: conversations that are stored, agents and the operator, under /api/v1 and /ws."""

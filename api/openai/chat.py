@@ -99,12 +99,18 @@ class ChatBody(GenerationBody, ThinkingBody):
 
     model_config = ConfigDict(json_schema_extra={"allOf": [ONE_BEGINNING, NO_TOP_ALONE]})
 
+    def told(self) -> tuple[Message, ...]:
+        return tuple(map(message_of, self.messages))
+
     def offered(self) -> tuple[Tool, ...]:
-        if "none" in (self.tool_choice.mode, self.function_call):
-            return ()
         functions = [tool.function for tool in self.tools] or self.functions
-        allowed = self.tool_choice.allowed
+        allowed = self.allowed()
         return tuple(f.tool() for f in functions if allowed is None or f.name in allowed)
+
+    def allowed(self) -> frozenset[str] | None:
+        if "none" in (self.tool_choice.mode, self.function_call):
+            return frozenset()
+        return self.tool_choice.allowed
 
     @model_validator(mode="after")
     def _one_beginning(self) -> Self:
@@ -130,8 +136,10 @@ class ChatBody(GenerationBody, ThinkingBody):
 
 def understand(raw: dict[str, Any], served: str) -> Call:
     """Raises `BadRequest` naming the field that is wrong."""
-    body = read(ChatBody, raw, REFUSED)
-    head = Head.new("chatcmpl-", served)
+    return call_of(read(ChatBody, raw, REFUSED), Head.new("chatcmpl-", served))
+
+
+def call_of(body: ChatBody, head: Head) -> Call:
     usage = bool(body.stream_options.include_usage)
     functions = bool(body.functions and not body.tools)
     encoder = Encoder(head, body.n, usage, functions=functions, logprobs=body.logprobs)
@@ -142,8 +150,9 @@ def to_request(body: ChatBody, id: str) -> GenerationRequest:
     limit = body.max_completion_tokens or body.max_tokens
     return GenerationRequest(
         id=id,
-        messages=tuple(_message(message) for message in body.messages),
+        messages=body.told(),
         tools=body.offered(),
+        allowed=body.allowed(),
         parallel_calls=body.parallel_tool_calls,
         continued=body.continue_final_message,
         thinking=body.wants_thoughts(),
@@ -155,7 +164,7 @@ def to_request(body: ChatBody, id: str) -> GenerationRequest:
     )
 
 
-def _message(body: MessageBody) -> Message:
+def message_of(body: MessageBody) -> Message:
     written = [(call.id or "", call.function) for call in body.tool_calls or ()]
     if body.function_call:
         written.append(("", body.function_call))

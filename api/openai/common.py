@@ -132,13 +132,15 @@ def read(model: type[Body], raw: Mapping[str, Any], refused: Mapping[str, tuple[
     return body.read(model, raw, {**REFUSED, **refused})
 
 
-def generation(path: str, summary: str, takes: Takes, whole: Any, chunk: Any) -> Operation:
+def generation(
+    path: str, summary: str, takes: Takes, whole: Any, chunk: Any, refuses: tuple[int, ...] = ()
+) -> Operation:
     """A generation endpoint: `whole` is its answer, `chunk` an event of its stream."""
     return Operation(
         path,
         summary,
         {200: {JSON: whole, EVENTS: chunk}},
-        (400, 404, 408, 410, 413, 429, 500, 503),
+        (400, 404, 408, *refuses, 410, 413, 429, 500, 503),
         takes,
         methods=("post",),
         headers=("X-Resumable", "Last-Event-ID"),

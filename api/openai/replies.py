@@ -19,11 +19,14 @@ FINGERPRINT: Final = f"onebox-{__version__}"
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What every chunk of one answer repeats; `created` in Unix seconds."""
+    """What every chunk of one answer repeats; `created` in Unix seconds. Of a stored conversation
+    it names `session` and `message`."""
 
     id: str
     model: str
     created: int
+    session: str | UnsetType = UNSET
+    message: str | UnsetType = UNSET
 
     @classmethod
     def new(cls, prefix: str, model: str) -> "Head":
@@ -95,6 +98,8 @@ class Reply(msgspec.Struct, Generic[AnyChoice]):
     system_fingerprint: str = FINGERPRINT
     usage: Usage | UnsetType = UNSET
     timings: Timings | UnsetType = UNSET
+    session_id: str | UnsetType = UNSET
+    message_id: str | UnsetType = UNSET
 
 
 class ReplyEncoder(ABC):
@@ -143,4 +148,12 @@ class ReplyEncoder(ABC):
 
     def _reply(self, *choices: AnyChoice) -> Reply[AnyChoice]:
         head = self._head
-        return Reply(head.id, self.chunk, head.created, head.model, list(choices))
+        return Reply(
+            head.id,
+            self.chunk,
+            head.created,
+            head.model,
+            list(choices),
+            session_id=head.session,
+            message_id=head.message,
+        )

@@ -41,6 +41,7 @@ CREATE TABLE summaries (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     session TEXT NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
     upto TEXT NOT NULL,
+    facts TEXT NOT NULL,
     content TEXT NOT NULL,
     messages INTEGER NOT NULL,
     created REAL NOT NULL
@@ -53,6 +54,7 @@ CREATE TABLE agents (
     shared INTEGER NOT NULL,
     name TEXT NOT NULL COLLATE NOCASE,
     description TEXT NOT NULL,
+    model TEXT NOT NULL,
     settings TEXT NOT NULL,
     created REAL NOT NULL,
     updated REAL NOT NULL,

@@ -29,6 +29,24 @@ class Settings(Struct, frozen=True, kw_only=True, omit_defaults=True):
     tools: list[dict[str, Any]] | None = None
 
 
+class About(Struct, frozen=True, kw_only=True):
+    """What somebody says of an agent; its `model` is never an agent, and "" the one that is served.
+    Everybody may use one that is `shared`."""
+
+    name: str
+    description: str = ""
+    model: str = ""
+    shared: bool = False
+    settings: Settings = Settings()
+
+
+class Agent(About, frozen=True, kw_only=True):
+    id: str
+    tenant: str
+    created: float
+    updated: float
+
+
 class Call(Struct, frozen=True):
     """A call of a tool; `arguments` is JSON text."""
 
@@ -88,9 +106,19 @@ class Session(Struct, frozen=True, kw_only=True):
 
 
 class Summary(Struct, frozen=True, kw_only=True):
-    """What stands for a branch's first `messages`, the last of which is `upto`."""
+    """What stands for a branch's first `messages`, the last of which is `upto`: what is known from
+    them, and what else there was."""
 
     upto: str
+    facts: tuple[str, ...]
     content: str
     messages: int
     created: float
+
+
+class Conversation(Struct, frozen=True):
+    """A session with all that is in it; messages stand after the ones they belong to."""
+
+    session: Session
+    messages: list[Message]
+    summaries: list[Summary]

@@ -97,11 +97,13 @@ class ResponsesBody(GenerationBody, ThinkingBody):
 
     def offered(self) -> tuple[Tool, ...]:
         """What the model is shown."""
-        choice = self.tool_choice.calling
-        if choice.mode == "none":
-            return ()
+        allowed = self.allowed()
         tools = [tool.tool_in(namespace) for namespace, tool in functions_of(self.tools)]
-        return tuple(t for t in tools if choice.allowed is None or t.name in choice.allowed)
+        return tuple(t for t in tools if allowed is None or t.name in allowed)
+
+    def allowed(self) -> frozenset[str] | None:
+        choice = self.tool_choice.calling
+        return frozenset() if choice.mode == "none" else choice.allowed
 
     def namespaces(self) -> dict[str, tuple[str, str]]:
         """What the model calls the tools that are in one, and their own names."""
@@ -178,6 +180,7 @@ def to_request(body: ResponsesBody, id: str, items: Sequence[Said]) -> Generatio
         id=id,
         messages=messages,
         tools=body.offered(),
+        allowed=body.allowed(),
         parallel_calls=body.parallel_tool_calls,
         thinking=body.wants_thoughts(),
         thinking_budget=body.most_thoughts(),

@@ -1,0 +1,161 @@
+"""`/ws`: turn after turn of a conversation over one connection, each of which can be stopped.
+
+What a client says wrong is told to it, and the connection stays. Frames are made in
+`api.gateway.frames`.
+"""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any, Final
+from uuid import uuid4
+
+from fastapi import APIRouter, WebSocket, WebSocketDisconnect
+
+from api.body import flag, parse_object
+from api.errors import UNFORESEEN, problem_of, status_of
+from api.gateway import wish
+from api.gateway.events import Compacted, Compacting
+from api.gateway.frames import Frames, JsonFrames, RawFrames, encoded
+from api.gateway.turn import Turn
+from api.gateway.turns import Turns
+from api.metrics import Meter, Metrics
+from api.openai import chat
+from api.streaming import name_of
+from inference import BadRequest, InferenceError, Started
+
+_BUSY: Final = "An answer is still being written on this connection; stop it first."
+_log = logging.getLogger(__name__)
+
+router = APIRouter()
+
+
+@router.websocket("/ws")
+async def talk(socket: WebSocket) -> None:
+    await socket.accept()
+    line = Line(socket)
+    try:
+        await line.listen()
+    finally:
+        await line.hang_up()
+
+
+class Line:
+    """One connection, on which one answer is written at a time."""
+
+    def __init__(self, socket: WebSocket) -> None:
+        self._socket = socket
+        self._typed = socket.query_params.get("protocol") == "json"
+        self._tenant: str = socket.state.tenant
+        self._turns: Turns = socket.app.state.turns
+        self._metrics: Metrics = socket.app.state.metrics
+        self._work: asyncio.Task[None] | None = None
+        self._turn: Turn | None = None
+        self._stopping = False  # before there is a turn
+
+    async def listen(self) -> None:
+        """Do what the client says, until it is gone."""
+        while (message := await self._socket.receive())["type"] == "websocket.receive":
+            text = message["text"].encode()  # a connection takes no other frames
+            try:
+                await self._do(parse_object(text), len(text))
+            except InferenceError as error:
+                await self._send(self._frames({}).failed(problem_of(error)))
+
+    async def hang_up(self) -> None:
+        """End what nobody will see; what is stored goes on."""
+        if self._work:
+            self._work.cancel()
+            await asyncio.wait({self._work})
+
+    async def _do(self, said: dict[str, Any], size: int) -> None:
+        if (protocol := said.get("protocol")) is not None:
+            self._typed = protocol == "json"
+        session = str(said.get("session_id", ""))
+        if said.get("stop") is True:
+            await self._stop(session)
+        elif said.get("ping") is True:
+            await self._send([encoded({"type": "pong"})])
+        elif self._work and not self._work.done():
+            raise BadRequest(_BUSY)
+        elif said.get("resume") is not True:
+            told = self._frames(said)
+            self._begin(self._opened(said, told), told, size)
+        elif turn := self._turns.running(session, self._tenant):
+            self._begin(_itself(turn), self._frames(said, resumed=True))
+        else:
+            await self._send([encoded({"type": "idle", "session_id": session})])
+
+    async def _stop(self, session: str) -> None:
+        """End the answer of a session, or that of this connection, even if it only waits."""
+        turn = self._turns.running(session, self._tenant) if session else self._turn
+        if turn:
+            await turn.stop()
+        elif self._work and not session:
+            self._stopping = True
+            self._work.cancel()
+
+    def _frames(self, said: dict[str, Any], *, resumed: bool = False) -> Frames:
+        if self._typed:
+            return JsonFrames(name_of(self._socket, said.get("model")), resumed)
+        return RawFrames(stream=flag(said.get("stream")) is not False)
+
+    async def _opened(self, said: dict[str, Any], told: Frames) -> Turn:
+        async def tell(event: Compacting | Compacted) -> None:
+            await self._send(told.event(event))
+
+        body, id = wish.read(said), f"chat-{uuid4().hex}"
+        if stored := wish.wish_of(body, id):
+            return await self._turns.begin(stored, self._tenant, tell)
+        return await self._turns.once(chat.to_request(body, id), self._tenant)
+
+    def _begin(self, opening: Coroutine[Any, Any, Turn], told: Frames, size: int = 0) -> None:
+        self._stopping = False
+        self._work = asyncio.create_task(self._tell(opening, told, size))
+
+    async def _tell(self, opening: Coroutine[Any, Any, Turn], told: Frames, size: int) -> None:
+        """One turn, with whatever goes wrong."""
+        meter, outcome = Meter(self._metrics, "websocket"), 499
+        try:
+            meter.hold(size)
+            await self._follow(await opening, told, meter)
+            outcome = 200
+        except InferenceError as error:
+            outcome = status_of(error)
+            await self._send(told.failed(problem_of(error)))
+        except asyncio.CancelledError:
+            if not self._stopping:
+                raise
+            await self._send(told.end(stopped=True, saved=False))
+        except WebSocketDisconnect:
+            pass
+        except Exception:
+            _log.exception("A turn failed.")
+            outcome = 500
+            await self._send(told.failed(problem_of(UNFORESEEN)))
+        finally:
+            opening.close()
+            meter.end(outcome)
+
+    async def _follow(self, turn: Turn, told: Frames, meter: Meter) -> None:
+        self._turn = turn
+        try:
+            if turn.stored:
+                await self._send(told.event(turn.stored))
+            async for event in turn.follow():
+                meter.saw(event)
+                if not (turn.stored and isinstance(event, Started)):
+                    await self._send(told.event(event))
+            await self._send(told.end(turn.stopped, turn.saved))
+        finally:
+            self._turn = None
+            if not turn.stored:
+                await turn.stop()
+
+    async def _send(self, texts: list[str]) -> None:
+        for text in texts:
+            await self._socket.send_text(text)
+
+
+async def _itself(turn: Turn) -> Turn:
+    return turn

@@ -1,0 +1,66 @@
+"""Lays settings under a request: what a client says itself wins. Pure; knows no store."""
+
+from dataclasses import replace
+from typing import Any
+
+from api.store.records import Settings
+from inference import GenerationRequest, Message, Sampling, Tool, thinks
+
+
+def laid_under(request: GenerationRequest, said: Settings) -> GenerationRequest:
+    """`request` with all that it leaves unsaid.
+
+    What is a prompt already, and no conversation, gets no system prompt and no tools.
+    """
+    if request.messages:
+        messages = _after(said.system_prompt, request.messages)
+        tools = request.tools or _offered(said, request.allowed)
+        request = replace(request, messages=messages, tools=tools)
+    return replace(
+        request,
+        thinking=request.thinking if said.thinking is None else thinks(request, said.thinking),
+        max_tokens=said.max_tokens if request.max_tokens is None else request.max_tokens,
+        sampling=request.sampling.over(_sampling(said)),
+    )
+
+
+def _after(system: str | None, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """`messages` after a system prompt, in one message with one of theirs: templates know one."""
+    if not system:
+        return messages
+    first, *rest = messages
+    if first.role != "system":
+        return (Message("system", system), *messages)
+    both = f"{system}\n\n{first.content}" if first.content else system
+    return (replace(first, content=both), *rest)
+
+
+def _offered(said: Settings, allowed: frozenset[str] | None) -> tuple[Tool, ...]:
+    tools = (_tool(written["function"]) for written in said.tools or ())
+    return tuple(tool for tool in tools if allowed is None or tool.name in allowed)
+
+
+def _tool(function: dict[str, Any]) -> Tool:
+    """A function as a client wrote it."""
+    return Tool(
+        function["name"],
+        function.get("description") or "",
+        function.get("parameters") or {},
+        strict=bool(function.get("strict")),
+        written=function,
+    )
+
+
+def _sampling(said: Settings) -> Sampling:
+    """`top_k` -1 is no limit, and a negative `seed` none."""
+    seed = said.seed if said.seed is None or said.seed >= 0 else None
+    return Sampling(
+        temperature=said.temperature,
+        top_p=said.top_p,
+        top_k=None if said.top_k is None else max(said.top_k, 0),
+        min_p=said.min_p,
+        repeat_penalty=said.repetition_penalty,
+        presence_penalty=said.presence_penalty,
+        frequency_penalty=said.frequency_penalty,
+        seed=seed,
+    )
