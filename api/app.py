@@ -1,15 +1,24 @@
-"""Puts the HTTP application together. No logic: routes, errors and the life of the models."""
+"""Puts the HTTP application together. No logic: routes, errors and the life of what they use."""
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext, suppress
 
 from fastapi import FastAPI
+from starlette.datastructures import State
 
 from api import document, errors, health, metrics, streams
 from api.anthropic import messages
+from api.gateway import agents as gateway_agents
+from api.gateway import chat as gateway_chat
+from api.gateway import health as gateway_health
+from api.gateway import models as gateway_models
+from api.gateway import operator, sessions, websocket
+from api.gateway.machine import Machine
+from api.gateway.turns import Turns
 from api.guard import Guard, expel_revoked
 from api.keys import KeyFile
+from api.log_tail import LogTail
 from api.ollama import embeddings as ollama_embeddings
 from api.ollama import generation, pull
 from api.ollama import models as ollama_models
@@ -18,39 +27,68 @@ from api.openai import models as openai_models
 from api.openai.responses import create, stored
 from api.openai.responses.store import Store
 from api.origins import Reach
+from api.store.agents import Agents
+from api.store.database import Database, temporary
+from api.store.errors import StoreFailed
+from api.store.sessions import Sessions
 from api.tape import Archive
 from inference import Models
 
+_OPENAI = (openai_models, chat, completions, create, stored, embeddings, tokens)
+_OLLAMA = (generation, ollama_embeddings, ollama_models, pull)
+_GATEWAY = (gateway_chat, gateway_models, gateway_agents, sessions, gateway_health, operator)
+_ROOMS = (health, metrics, *_OPENAI, messages, *_OLLAMA, streams, *_GATEWAY)
 
-def create_app(models: Models, reach: Reach | None = None, keys: KeyFile | None = None) -> FastAPI:
+
+def create_app(
+    models: Models,
+    reach: Reach | None = None,
+    keys: KeyFile | None = None,
+    database: Database | None = None,
+) -> FastAPI:
     """The HTTP server around `models`, which it starts and closes with itself.
 
-    Without `reach` it goes by the names of loopback, without `keys` it asks for none.
+    Without `reach` it goes by the names of loopback, without `keys` it asks for none. What is in a
+    `database` stays, which is its owner's to close; without one there is one as long as the server.
     """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await models.start()
-        watching = asyncio.create_task(expel_revoked(models, keys)) if keys else None
-        try:
-            yield
-        finally:
-            if watching:
-                watching.cancel()
-            app.state.archive.close()
-            await models.close()
+        kept = nullcontext(database) if database else temporary()
+        with kept as opened, app.state.log.attached():
+            await _open(app.state, opened)
+            await models.start()
+            watching = asyncio.create_task(expel_revoked(models, keys)) if keys else None
+            try:
+                yield
+            finally:
+                if watching:
+                    watching.cancel()
+                app.state.archive.close()
+                await models.close()
+                await app.state.turns.close()
 
     app = FastAPI(lifespan=lifespan, openapi_url=None, redirect_slashes=False)
     app.state.models = models
     app.state.metrics = metrics.Metrics(models)
+    app.state.machine = Machine()
+    app.state.log = LogTail()
     app.state.archive = Archive()
     app.state.responses = Store()
     errors.install(app)
     app.add_middleware(Guard, reach=reach or Reach(), keys=keys)
-    openai = (openai_models, chat, completions, create, stored, embeddings, tokens)
-    ollama = (generation, ollama_embeddings, ollama_models, pull)
-    rooms = (health, metrics, *openai, messages, *ollama, streams)
-    for room in rooms:
+    for room in (*_ROOMS, websocket):
         app.include_router(room.router)
-    document.install(app, [operation for room in rooms for operation in room.OPERATIONS])
+    document.install(app, [operation for room in _ROOMS for operation in room.OPERATIONS])
     return app
+
+
+async def _open(state: State, database: Database) -> None:
+    """What is kept in `database`, as it was left; what the server before was writing is cut."""
+    state.database = database
+    state.agents = Agents(database)
+    state.sessions = Sessions(database)
+    state.turns = Turns(state.models, state.sessions, state.agents)
+    await state.agents.open()
+    with suppress(StoreFailed):  # who only wants answers gets them from a full disk as well
+        await state.sessions.cut_running()

@@ -152,7 +152,28 @@ async def read_object(http: Request, hold: Callable[[int], None]) -> dict[str, A
     Raises `BodyTooLarge` over 4 MiB, without keeping the rest or waiting for its end, and
     `ClientGone` if the client hangs up meanwhile.
     """
-    return parse_object(await _read(http, hold))
+    return parse_object(await read_bytes(http, hold))
+
+
+async def read_bytes(http: Request, hold: Callable[[int], None], most: int = MAX_BODY) -> bytes:
+    """A request's body of at most `most` bytes. Raises as `read_object`."""
+    declared = http.headers.get("content-length", "0")
+    body, size = bytearray(), int(declared) if declared.isdecimal() else 0
+    try:
+        if size <= MAX_DRAINED:
+            size = 0
+            async for chunk in http.stream():
+                size += len(chunk)
+                if size > MAX_DRAINED:
+                    break
+                if size <= most:
+                    hold(len(chunk))
+                    body += chunk
+    except ClientDisconnect:
+        raise ClientGone("The client hung up while sending its request.") from None
+    if size > most:
+        raise BodyTooLarge(f"The body is larger than {most >> 20} MiB.")
+    return bytes(body)
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
@@ -191,26 +212,6 @@ def read(
         if raw.get(field) is not None and flag(raw[field]) not in neutral:
             raise BadRequest(f"{field} with this value is not supported yet; leave it out.", field)
     return validate(model, raw)
-
-
-async def _read(http: Request, hold: Callable[[int], None]) -> bytes:
-    declared = http.headers.get("content-length", "0")
-    body, size = bytearray(), int(declared) if declared.isdecimal() else 0
-    try:
-        if size <= MAX_DRAINED:
-            size = 0
-            async for chunk in http.stream():
-                size += len(chunk)
-                if size > MAX_DRAINED:
-                    break
-                if size <= MAX_BODY:
-                    hold(len(chunk))
-                    body += chunk
-    except ClientDisconnect:
-        raise ClientGone("The client hung up while sending its request.") from None
-    if size > MAX_BODY:
-        raise BodyTooLarge(f"The body is larger than {MAX_BODY >> 20} MiB.")
-    return bytes(body)
 
 
 def _parse(body: bytes) -> Any:

@@ -6,6 +6,7 @@ sysexits.h, never in a traceback.
 
 import asyncio
 import gc
+import logging
 import shlex
 import signal
 import socket
@@ -36,6 +37,7 @@ from api.app import create_app
 from api.keys import KeyFile, place
 from api.origins import Reach, is_open_door, reach_of, refuse_open_door
 from api.server import AddressTaken, Server, bind, server_for
+from api.store.database import opened
 from inference import (
     BadModelFile,
     Config,
@@ -149,7 +151,9 @@ def serve(  # noqa: PLR0913 - typer wants one parameter per option
         signal.signal(stop, lambda *_: sys.exit(0))
     config = load_config(config_file)
     host = host or config.server.host
-    with bind(host, config.server.port if port is None else port) as listener:
+    port = config.server.port if port is None else port
+    warn = partial(typer.echo, err=True)
+    with bind(host, port) as listener, opened(config.server.database, warn) as database:
         reach, keys = _admission(config, host, listener, insecure_no_auth)
         wishes = Wishes(
             context=context,
@@ -165,7 +169,9 @@ def serve(  # noqa: PLR0913 - typer wants one parameter per option
         queue = config.server.queue if queue is None else queue
         models = Models(Pool(deployment, queue=queue), config, plan, tuned=tuned, queue=queue)
         greeting = _greeting(_address(host, listener), deployment, keyed=keys.required())
-        server = server_for(create_app(models, reach, keys), config.server.drain_seconds)
+        server = server_for(create_app(models, reach, keys, database), config.server.drain_seconds)
+        for package in ("api", "inference"):  # for the operator's log: stderr has what is wrong
+            logging.getLogger(package).setLevel(logging.INFO)
         asyncio.run(_serve(models, server, listener, greeting))
 
 

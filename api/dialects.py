@@ -8,7 +8,11 @@ from api.dialect import Dialect
 from api.ollama.errors import OLLAMA
 from api.openai.errors import OPENAI
 
-_BELOW: Final[Mapping[str, Dialect]] = {"/v1/messages": ANTHROPIC, "/api": OLLAMA}
+_BELOW: Final[Mapping[str, Dialect]] = {
+    "/v1/messages": ANTHROPIC,
+    "/api/v1": OPENAI,
+    "/api": OLLAMA,
+}
 
 
 def dialect_of(path: str) -> Dialect:

@@ -22,7 +22,7 @@ from api.dialects import dialect_of
 from api.errors import RETRIED
 from api.guard import PUBLIC
 
-JSON, TEXT = "application/json", "text/plain"
+JSON, TEXT, MARKDOWN = "application/json", "text/plain", "text/markdown"
 COMPONENTS: Final = "#/components/schemas/"
 
 Schema = dict[str, Any]
@@ -158,6 +158,6 @@ def _response(
 def _media(media: str, schema: Schema, error: Schema) -> Schema:
     """OpenAPI 3.1 has no schema for the events of a stream; ours says what is in each, be it an
     event or a line."""
-    if media in (JSON, TEXT):
+    if media in (JSON, TEXT, MARKDOWN):
         return {"schema": schema}
     return {"x-event-data": {"anyOf": [schema, error]}}

@@ -30,6 +30,7 @@ from inference import InferenceError, Models
 
 PUBLIC: Final = frozenset({"/", "/health", "/ready"})
 ADMIN: Final = frozenset({"/metrics", "/api/pull"})
+OPERATOR: Final = "/api/v1/operator"  # with all that is below it
 # What a page of ours may do: nothing that did not come from here, and no text becomes script.
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -125,7 +126,7 @@ class Guard:
             return None
         if key is None:
             raise self._refusal(scope, secret)
-        if path in ADMIN and not key.admin:
+        if is_for_admins(path) and not key.admin:
             raise NotAdmin("This address needs an API key with the scope admin.")
         state["tenant"] = key.tenant
         return key
@@ -138,6 +139,10 @@ class Guard:
         # A right key would have passed: whoever shares an address with a guesser is not locked out.
         self._limits.failed(scope["client"][0] if scope.get("client") else "")
         return WrongKey("This API key is not valid here.")
+
+
+def is_for_admins(path: str) -> bool:
+    return path in ADMIN or path == OPERATOR or path.startswith(f"{OPERATOR}/")
 
 
 async def expel_revoked(models: Models, keys: KeyFile) -> None:

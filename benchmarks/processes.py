@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import httpx
@@ -87,21 +88,23 @@ class Running:
 def running(
     name: str, command: Sequence[str], log: Path, environment: Mapping[str, str] = os.environ
 ) -> Iterator[Running]:
-    """`command` as a child process that writes to `log`; it is ended in any case."""
-    with log.open("wb") as output:
+    """`command` as a child process that writes to `log`; it is ended in any case, and what it
+    stores goes with it."""
+    with log.open("wb") as output, TemporaryDirectory() as data:
+        environment = {**environment, "XDG_DATA_HOME": data}
         try:
             process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
         except OSError as error:
             raise BenchmarkError(f"{command[0]} cannot be started: {error.strerror}.") from None
-    try:
-        yield Running(name, process, log)
-    finally:
-        process.terminate()
         try:
-            process.wait(_LONGEST_END)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            yield Running(name, process, log)
+        finally:
+            process.terminate()
+            try:
+                process.wait(_LONGEST_END)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 @contextmanager

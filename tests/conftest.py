@@ -15,9 +15,10 @@ settings.load_profile("onebox")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_keys_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def nothing_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
         yield
 
 

@@ -9,10 +9,11 @@ import fcntl
 import logging
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final, TypeVar
 
 from api.store.errors import StoreFailed
@@ -49,8 +50,8 @@ class Database:
         self.path = path
         self._lock = _locked(path)
         try:
-            self._writer = _opened(path)
-            self._reader = _opened(path)
+            self._writer = _connected(path)
+            self._reader = _connected(path)
         except (OSError, sqlite3.Error, ConfigError) as error:
             os.close(self._lock)
             if isinstance(error, ConfigError):
@@ -91,6 +92,34 @@ class Database:
         return result
 
 
+@contextmanager
+def opened(path: Path | None, warn: Callable[[str], None]) -> Iterator[Database]:
+    """The database at `path`, or that of this user, or a temporary one and a warning.
+
+    Raises ConfigError if `path` is given and cannot be used.
+    """
+    kept: AbstractContextManager[Database]
+    try:
+        kept = closing(Database(path or place()))
+    except ConfigError as error:
+        if path:
+            raise
+        warn(f"Warning: conversations go when this server ends. {error.message}")
+        kept = temporary()
+    with kept as database:
+        yield database
+
+
+@contextmanager
+def temporary() -> Iterator[Database]:
+    """A database that goes with who uses it."""
+    with (
+        TemporaryDirectory(prefix="onebox-") as folder,
+        closing(Database(Path(folder, "onebox.db"))) as database,
+    ):
+        yield database
+
+
 async def _run(threads: ThreadPoolExecutor, work: Callable[..., Result], *about: object) -> Result:
     try:
         return await asyncio.get_running_loop().run_in_executor(threads, work, *about)
@@ -114,7 +143,7 @@ def _locked(path: Path) -> int:
     return lock
 
 
-def _opened(path: Path) -> sqlite3.Connection:
+def _connected(path: Path) -> sqlite3.Connection:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # nobody else's to read
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:

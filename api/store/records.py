@@ -114,3 +114,11 @@ class Summary(Struct, frozen=True, kw_only=True):
     content: str
     messages: int
     created: float
+
+
+class Conversation(Struct, frozen=True):
+    """A session with all that is in it; messages stand after the ones they belong to."""
+
+    session: Session
+    messages: list[Message]
+    summaries: list[Summary]

@@ -1,0 +1,249 @@
+"""The sessions of all tenants: found, listed, changed, and written turn by turn.
+
+What is asked of a session names its tenant, and those of others are unknown. Who has found one
+reads and writes what is in it by its id. Knows neither HTTP nor models.
+"""
+
+from collections.abc import Callable, Sequence
+from time import time
+from typing import Any, Final
+
+from api.store import search
+from api.store.copies import branch_of, renewed, session_id
+from api.store.database import Database
+from api.store.errors import StoreFull, UnknownMessage, UnknownSession
+from api.store.records import Conversation, Message, Session, Settings, Summary
+from api.store.rows import (
+    Connection,
+    add_messages,
+    add_summaries,
+    as_json,
+    found,
+    messages_of,
+    summaries_of,
+    values,
+)
+from api.store.search import Found
+
+MOST: Final = 10_000  # of a tenant
+MOST_MESSAGES: Final = 100_000  # of a session
+_TITLE: Final = 60  # characters of one that nobody gave
+_UNSAID: Final = Settings()
+_CREATE: Final = """
+INSERT INTO sessions (id, tenant, title, model, settings, head, touched, created, updated)
+SELECT :id, :tenant, :title, :model, :settings, :head, coalesce(max(touched), 0) + 1,
+:created, :updated FROM sessions WHERE tenant = :tenant
+"""
+_TOUCH: Final = """
+UPDATE sessions SET head = :head, updated = :now, title = iif(title = '', :title, title),
+touched = (SELECT max(touched) + 1 FROM sessions AS others WHERE others.tenant = sessions.tenant)
+WHERE id = :id
+"""
+_CHANGE: Final = """
+UPDATE sessions SET title = coalesce(:title, title), model = coalesce(:model, model),
+settings = coalesce(:settings, settings), head = coalesce(:head, head), updated = :now
+WHERE id = :id
+"""
+_SAVED: Final = (
+    "content",
+    "reasoning",
+    "thought_ms",
+    "tool_calls",
+    "state",
+    "reason",
+    "error",
+    "usage",
+)
+_SAVE: Final = f"UPDATE messages SET {', '.join(f'{name} = ?' for name in _SAVED)} WHERE id = ?"
+_RUNNING: Final = "SELECT session, id FROM messages WHERE state = 'running'"
+
+
+class Sessions:
+    """Those in `database`. All that it does raises StoreFailed if the disk does not do it; what has
+    returned is stored."""
+
+    def __init__(self, database: Database, clock: Callable[[], float] = time) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def create(
+        self, tenant: str, title: str = "", model: str = "", settings: Settings = _UNSAID
+    ) -> Session:
+        """Raises StoreFull."""
+        now = self._clock()
+        session = Session(
+            id=session_id(),
+            title=title,
+            model=model,
+            settings=settings,
+            head=None,
+            created=now,
+            updated=now,
+        )
+        await self._database.write(lambda to: _create(to, tenant, session))
+        return session
+
+    async def find(self, tenant: str, id: str) -> Session:
+        """Raises UnknownSession."""
+        return await self._database.read(lambda of: found(of, tenant, id))
+
+    async def whole(self, tenant: str, id: str) -> Conversation:
+        """A session and all that is in it at one moment. Raises UnknownSession."""
+        return await self._database.read(lambda of: _whole(of, tenant, id))
+
+    async def listed(
+        self, tenant: str, query: str = "", limit: int = 50, before: str | None = None
+    ) -> tuple[list[Found], bool]:
+        """The sessions that were talked in last come first; those after the session `before`, and
+        where `query` stands in the title or a message. And whether there are more.
+
+        Raises UnknownSession if there is no `before`.
+        """
+        return await self._database.read(lambda of: search.listed(of, tenant, query, limit, before))
+
+    async def change(
+        self,
+        tenant: str,
+        id: str,
+        *,
+        title: str | None = None,
+        model: str | None = None,
+        settings: Settings | None = None,
+        head: str | None = None,
+    ) -> Session:
+        """What is None stays as it is. Raises UnknownSession and UnknownMessage."""
+        new: dict[str, Any] = {"id": id, "now": self._clock()}
+        new |= {"title": title, "model": model, "settings": as_json(settings), "head": head}
+        return await self._database.write(lambda to: _change(to, tenant, new))
+
+    async def delete(self, tenant: str, id: str) -> None:
+        """Raises UnknownSession."""
+        await self._database.write(lambda to: _delete(to, tenant, id))
+
+    async def messages(self, id: str) -> list[Message]:
+        """The whole tree, in order of writing; empty if there is no such session."""
+        return await self._database.read(lambda of: messages_of(of, id))
+
+    async def begin(self, session: Session, new: Sequence[Message], answer: Message) -> None:
+        """Store a turn that begins: what is said, and the answer that will be.
+
+        Raises UnknownSession if the session was deleted meanwhile, UnknownMessage if what it goes
+        on from is not in it, and StoreFull.
+        """
+        now = self._clock()
+        await self._database.write(lambda to: _begin(to, session.id, [*new, answer], now))
+
+    async def save(self, message: Message) -> None:
+        """Store what became of an answer, unless its session was deleted."""
+        row = dict(zip(Message.__struct_fields__, values(message), strict=True))
+        changed = [row[name] for name in (*_SAVED, "id")]
+        await self._database.write(lambda to: to.execute(_SAVE, changed))
+
+    async def summarise(self, session: str, summary: Summary) -> None:
+        """Store a summary, unless the session was deleted."""
+        await self._database.write(lambda to: _summarise(to, session, summary))
+
+    async def summaries(self, session: str) -> list[Summary]:
+        return await self._database.read(lambda of: summaries_of(of, session))
+
+    async def branch(self, tenant: str, id: str, message: str) -> Session:
+        """A new session, with a copy of the messages up to one.
+
+        Raises UnknownSession, UnknownMessage, SessionBusy and StoreFull.
+        """
+        now = self._clock()
+        return await self._database.write(lambda to: _branch(to, tenant, id, message, now))
+
+    async def restore(self, tenant: str, whole: Conversation) -> Session:
+        """A new session of what was one, here or elsewhere. Raises StoreFull."""
+        now = self._clock()
+        return await self._database.write(lambda to: _copy(to, tenant, whole, now))
+
+    async def running(self) -> dict[str, str]:
+        """The sessions of all tenants in which an answer is being written, and which."""
+        return await self._database.read(lambda of: dict(of.execute(_RUNNING).fetchall()))
+
+    async def cut_running(self) -> int:
+        """How many answers a server that ended has left; they are over."""
+        cut = "UPDATE messages SET state = 'cut' WHERE state = 'running'"
+        return await self._database.write(lambda to: to.execute(cut).rowcount)
+
+
+def title_of(text: str) -> str:
+    """The beginning of what was said, as a title: one line, whole words where there are."""
+    words = " ".join(text[: 8 * _TITLE].split())
+    if len(words) <= _TITLE:
+        return words
+    return (words[:_TITLE].rpartition(" ")[0] or words[:_TITLE]) + "…"
+
+
+def _create(to: Connection, tenant: str, session: Session) -> None:
+    count = "SELECT count(*) FROM sessions WHERE tenant = ?"
+    if to.execute(count, (tenant,)).fetchone()[0] >= MOST:
+        raise StoreFull(f"There are {MOST:,} sessions of this key already; delete some first.")
+    said = {name: getattr(session, name) for name in Session.__struct_fields__}
+    said |= {"tenant": tenant, "settings": as_json(session.settings)}
+    to.execute(_CREATE, said)
+
+
+def _whole(of: Connection, tenant: str, id: str) -> Conversation:
+    of.execute("BEGIN")  # one moment, whatever is written meanwhile
+    try:
+        session = found(of, tenant, id)
+        return Conversation(session, messages_of(of, id), summaries_of(of, id))
+    finally:
+        of.execute("COMMIT")
+
+
+def _change(to: Connection, tenant: str, new: dict[str, Any]) -> Session:
+    found(to, tenant, new["id"])
+    if new["head"] is not None:
+        _check_here(to, new["id"], new["head"], "head")
+    to.execute(_CHANGE, new)
+    return found(to, tenant, new["id"])
+
+
+def _delete(to: Connection, tenant: str, id: str) -> None:
+    gone = to.execute("DELETE FROM sessions WHERE id = ? AND tenant = ?", (id, tenant))
+    if not gone.rowcount:
+        raise UnknownSession
+
+
+def _begin(to: Connection, session: str, messages: list[Message], now: float) -> None:
+    said = next((one.content for one in messages if one.role == "user"), "")
+    touched = {"id": session, "head": messages[-1].id, "now": now, "title": title_of(said)}
+    if not to.execute(_TOUCH, touched).rowcount:
+        raise UnknownSession
+    count = "SELECT count(*) FROM messages WHERE session = ?"
+    if to.execute(count, (session,)).fetchone()[0] + len(messages) > MOST_MESSAGES:
+        raise StoreFull(f"There are {MOST_MESSAGES:,} messages in this session; begin a new one.")
+    new: set[str] = set()
+    for message in messages:
+        if message.parent is not None and message.parent not in new:
+            _check_here(to, session, message.parent, "parent")
+        new.add(message.id)
+    add_messages(to, session, messages)
+
+
+def _check_here(of: Connection, session: str, message: str, field: str) -> None:
+    query = "SELECT 1 FROM messages WHERE id = ? AND session = ?"
+    if not of.execute(query, (message, session)).fetchone():
+        raise UnknownMessage(field)
+
+
+def _summarise(to: Connection, session: str, summary: Summary) -> None:
+    if to.execute("SELECT 1 FROM sessions WHERE id = ?", (session,)).fetchone():
+        add_summaries(to, session, [summary])
+
+
+def _branch(to: Connection, tenant: str, id: str, message: str, now: float) -> Session:
+    whole = Conversation(found(to, tenant, id), messages_of(to, id), summaries_of(to, id))
+    return _copy(to, tenant, branch_of(whole, message), now)
+
+
+def _copy(to: Connection, tenant: str, whole: Conversation, now: float) -> Session:
+    copy = renewed(whole, now)
+    _create(to, tenant, copy.session)
+    add_messages(to, copy.session.id, copy.messages)
+    add_summaries(to, copy.session.id, copy.summaries)
+    return copy.session
