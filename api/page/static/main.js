@@ -147,6 +147,7 @@ function agents() {
 async function operator() {
   sidebar.chosen();
   if (leaveOperator) return;
+  banner.hide("bad");
   const root = el("section", { class: "operator", tabindex: "-1" });
   try {
     const { mount, words } = await import("./operator.js");

@@ -82,8 +82,10 @@ export class Sessions {
     const days = Map.groupBy(shown, ({ updated }) => dayOf(updated));
     const parts = [...days].map(([day, sessions]) =>
       el("section", null, el("h3", null, day), el("ul", null, sessions.map((found) => this.#row(found)))));
-    if (!shown.length) parts.push(el("p", { class: "muted none" }, t(this.#search.value ? "search.none" : "sessions.none")));
-    if (this.#more) parts.push(el("button", { type: "button", class: "btn small ghost", onclick: () => this.#ask(this.#found.at(-1).id) }, t("more")));
+    const nothing = t(this.#search.value ? "search.none" : "sessions.none");
+    if (!shown.length) parts.push(el("p", { class: "muted none" }, nothing));
+    const more = { type: "button", class: "btn small ghost", onclick: () => this.#ask(this.#found.at(-1).id) };
+    if (this.#more) parts.push(el("button", more, t("more")));
     fill(this.#list, parts);
     this.select(this.#current);
     if (focused) this.#list.querySelector(`[data-id="${CSS.escape(focused)}"] button`)?.focus();
@@ -107,7 +109,9 @@ export class Sessions {
   }
 
   #rename(row, session) {
-    const box = el("input", { class: "rename", dir: "auto", maxlength: 200, "aria-label": t("rename"), value: session.title });
+    const box = el("input", {
+      class: "rename", dir: "auto", maxlength: 200, "aria-label": t("rename"), value: session.title,
+    });
     let over = false;
     const end = async (keep) => {
       if (over) return;

@@ -48,5 +48,6 @@ export function openHelp() {
     el("tr", null,
       el("td", null, keys.map((key) => el("kbd", null, key))),
       el("td", null, t(what))));
-  openDialog(t("keys"), el("div", { class: "dialog-body" }, el("table", { class: "keys" }, el("tbody", null, rows))), { kind: "small" });
+  const table = el("table", { class: "keys" }, el("tbody", null, rows));
+  openDialog(t("keys"), el("div", { class: "dialog-body" }, table), { kind: "small" });
 }
