@@ -5,14 +5,16 @@ Knows no dialect.
 """
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 from fastapi import Request, Response
 
 from api.body import read_object
 from api.metrics import Meter
-from api.streaming import metered, owned, unless_gone
+from api.streaming import meant, metered, unless_gone
 from inference import GenerationRequest, Models
 
 Understand = Callable[[dict[str, Any]], GenerationRequest]
@@ -25,7 +27,7 @@ async def ask(http: Request, endpoint: str, understand: Understand, work: Work) 
 
     async def reply(meter: Meter) -> Response:
         request = understand(await read_object(http, meter.hold))
-        [request] = owned((request,), http.state.tenant)
+        request = meant(http, replace(request, id=f"ask-{uuid4().hex}"))
         told = await unless_gone(http, work(models, request))
         meter.end(200)
         return Response(msgspec.json.encode(told), media_type="application/json")

@@ -6,6 +6,7 @@ sysexits.h, never in a traceback.
 
 import asyncio
 import gc
+import logging
 import shlex
 import signal
 import socket
@@ -169,6 +170,8 @@ def serve(  # noqa: PLR0913 - typer wants one parameter per option
         models = Models(Pool(deployment, queue=queue), config, plan, tuned=tuned, queue=queue)
         greeting = _greeting(_address(host, listener), deployment, keyed=keys.required())
         server = server_for(create_app(models, reach, keys, database), config.server.drain_seconds)
+        for package in ("api", "inference"):  # for the operator's log: stderr has what is wrong
+            logging.getLogger(package).setLevel(logging.INFO)
         asyncio.run(_serve(models, server, listener, greeting))
 
 

@@ -2,21 +2,16 @@
 
 uvicorn's protocol waits for ever for a header, a body or a reader, and takes any number of
 clients. Here each wait has an end: an answer 408 where one is possible, else the connection is
-closed. Nothing is done per token, and nothing on a clock but for those who keep us waiting. Knows
-no route and no model.
+closed. Nothing is done per token, and nothing on a clock but for those who keep us waiting. What
+asks for a WebSocket is handed over. Knows no route and no model.
 """
 
-import fcntl
-import logging
 import resource
-import socket
-import struct
 import sys
-import termios
 from asyncio import BaseTransport, TimerHandle, Transport
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
 from random import random
 from typing import Any, Final, Literal
@@ -25,18 +20,18 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from api.errors import BadHttp, HeaderTooLarge, TooManyConnections, TooSlow, error_response
+from api.stall import Stall
+from api.websocket_connection import WebSocketConnection, handshake
 from inference import InferenceError, ShuttingDown
 
 MAX_HEADER: Final = 16 << 10  # bytes, of the request line and all fields
 MAX_FIELDS: Final = 100
 _MOST_FILES: Final = 16_384  # descriptors that are asked of the system
+_MOST_HELD: Final = 256 << 20  # bytes of WebSocket messages that are not whole
 _OTHER_FILES: Final = 64  # descriptors that are no connections: workers, the log, a database
 _SPREAD: Final = 20  # a time is up to a twentieth longer than its limit
-_LOOKS: Final = 20  # at a reader that does not read, until it has run out of time
-_AT_ONCE: Final = struct.pack("ii", 1, 0)  # how long a closed socket lingers
 
 _Owed = Literal["nothing", "request", "header", "body"]
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +43,7 @@ class Limits:
     pause: float = 30  # between two pieces of a body
     body: float = 120  # for the whole of it
     stall: float = 30  # while a client takes nothing of its answer
+    heartbeat: float = 20  # between two pings of a WebSocket, and until a pong
     connections: int = 8192
     per_address: int = 256  # except this machine's own
 
@@ -74,6 +70,12 @@ class Door:
         self._most = allowed_by_system(limits)
         self._inside: Counter[str] = Counter()
         self._total = 0
+        self._held = 0
+
+    def hold(self, size: int) -> bool:
+        """Count bytes in, or out if `size` is negative; whether there is room for them."""
+        self._held += size
+        return size <= 0 or self._held <= _MOST_HELD
 
     def enter(self, address: str) -> bool:
         """Count a client in, unless there are too many."""
@@ -105,10 +107,12 @@ class Connection(H11Protocol):
         self._owed: _Owed = "nothing"
         self._owed_since = 0.0
         self._patience: TimerHandle | None = None  # with a client that sends
-        self._stall: TimerHandle | None = None  # with one that reads
+        self._stall: Stall | None = None  # of one that reads
+        self._handed_over = False
 
     def connection_made(self, transport: BaseTransport) -> None:
         assert isinstance(transport, Transport)
+        self._stall = Stall(transport, self.loop, self._limits.stall)
         super().connection_made(transport)
         # What the system does not take at once is waited for: texts gather in the pool meanwhile,
         # and a paused writer and a client that reads too little are the same thing.
@@ -123,9 +127,7 @@ class Connection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._inside:
             self._door.leave(self._inside)
-        for timer in (self._patience, self._stall):
-            if timer:
-                timer.cancel()
+        self._forget_timers()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -144,6 +146,34 @@ class Connection(H11Protocol):
             self.transport.close()
         else:
             self.cycle.keep_alive = False
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Called by uvicorn: from here on the transport and the place at the door are another's."""
+        socket = WebSocketConnection(
+            self.config,
+            self.server_state,
+            self.app_state,
+            self.loop,
+            stall=self._limits.stall,
+            patience=self._limits.body,
+            hold=self._door.hold,
+            left=partial(self._door.leave, self._inside),
+        )
+        request = handshake(event)
+        if _has_body(event) or not socket.understands(request):
+            self._refuse(BadHttp("This is not a valid handshake of a WebSocket."))
+            return
+        self._handed_over, self._inside = True, ""
+        self._forget_timers()
+        self.connections.discard(self)
+        socket.begin(self.transport, request, self.conn.trailing_data[0])
+
+    def _forget_timers(self) -> None:
+        self._unset_keepalive_if_required()
+        if self._patience:
+            self._patience.cancel()
+        if self._stall:
+            self._stall.end()
 
     def send_400_response(self, msg: str) -> None:
         """Called by uvicorn while it handles what h11 finds wrong."""
@@ -173,6 +203,8 @@ class Connection(H11Protocol):
             self._lose_patience_in(min(self._limits.pause, left))
 
     def _owes(self) -> _Owed:
+        if self._handed_over:
+            return "nothing"
         if self.conn.their_state is h11.SEND_BODY and not self.transport.is_closing():
             return "body"
         if self.conn.their_state is not h11.IDLE or self.transport.is_closing():
@@ -208,39 +240,18 @@ class Connection(H11Protocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._watch_reader(self._unread(), self.loop.time())
+        if self._stall:
+            self._stall.begin()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         if self._stall:
-            self._stall.cancel()
+            self._stall.end()
 
-    def _watch_reader(self, unread: int, since: float) -> None:
-        """Look again soon whether some of the bytes are taken that are `unread` `since` then."""
-        pause = self._limits.stall / _LOOKS
-        self._stall = self.loop.call_later(pause, self._look_at_reader, unread, since)
 
-    def _look_at_reader(self, before: int, since: float) -> None:
-        unread, now = self._unread(), self.loop.time()
-        if unread != before:
-            self._watch_reader(unread, now)
-        elif now - since < self._limits.stall:
-            self._watch_reader(unread, since)
-        else:
-            _log.warning("A client took nothing for %g s; it was cut off.", self._limits.stall)
-            # Else the system would go on offering what it holds.
-            sock = self.transport.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
-            self.transport.abort()
-
-    def _unread(self) -> int:
-        """Bytes that the client's side has not acknowledged."""
-        queued = bytes(4)
-        with suppress(OSError):
-            queued = fcntl.ioctl(self.transport.get_extra_info("socket"), termios.TIOCOUTQ, queued)
-        inside: int = self.transport.get_write_buffer_size()
-        unsent: int = struct.unpack("i", queued)[0]
-        return inside + unsent
+def _has_body(event: h11.Request) -> bool:
+    framing = (b"content-length", b"transfer-encoding")
+    return any(name in framing for name, _ in event.headers)
 
 
 class _Parser(h11.Connection):

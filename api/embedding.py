@@ -9,6 +9,7 @@ import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, Final, TypeVar
+from uuid import uuid4
 
 import msgspec
 from fastapi import Request, Response
@@ -42,7 +43,7 @@ async def embed(
         info = (await models.described(asked.model)).info
         length = asked.dimensions or (info.dimensions if info else 0)
         meter.hold(len(asked.inputs) * length * _NUMBER)
-        request = replace(asked, tenant=http.state.tenant)
+        request = replace(asked, id=f"embd-{uuid4().hex}", tenant=http.state.tenant)
         answer = await written(await unless_gone(http, models.embed(request)))
         response = Response(msgspec.json.encode(answer), media_type="application/json")
         meter.end(200)

@@ -24,6 +24,7 @@ from api.store.errors import (
 )
 from inference import (
     BadRequest,
+    Cancelled,
     ContextTooLong,
     DeadlineExceeded,
     DownloadError,
@@ -76,6 +77,13 @@ class TooManyRequests(Overloaded):
 
 class KeysUnreadable(InferenceError):
     code = "keys_unreadable"
+
+
+class NoWebSocket(InferenceError):
+    code = "unknown_url"
+
+    def __init__(self) -> None:
+        super().__init__("There is no WebSocket at this address.")
 
 
 class ClientGone(InferenceError):
@@ -150,6 +158,7 @@ _STATUS: Final[Mapping[type[InferenceError], int]] = {
     UnknownItem: 400,
     UnknownMessage: 400,
     UnknownPrevious: 400,
+    NoWebSocket: 404,
     UnknownAgent: 404,
     UnknownModel: 404,
     UnknownResponse: 404,
@@ -200,7 +209,7 @@ def error_response(error: InferenceError, path: str = "") -> JSONResponse:
         headers["WWW-Authenticate"] = "Bearer"
     if status in RETRIED:
         headers["Retry-After"] = str(getattr(error, "retry_after", 1))
-    if isinstance(error, Poisonous | NumericalError):
+    if isinstance(error, Cancelled | NumericalError | Poisonous):
         headers["x-should-retry"] = "false"  # heeded by the clients of OpenAI and Anthropic
     if isinstance(error, _LAST):
         headers["Connection"] = "close"

@@ -5,13 +5,26 @@ Only the addresses of the dialects are written in several ways; all others are m
 
 from typing import Final
 
+_GATEWAY: Final = frozenset(  # addresses of our own below /api/v1
+    {
+        "agents",
+        "chat",
+        "health",
+        "links",
+        "login",
+        "logout",
+        "me",
+        "models",
+        "operator",
+        "sessions",
+    }
+)
 _BELOW_V1: Final = ("chat", "completions", "embeddings", "messages", "models", "responses")
-_GATEWAY: Final = frozenset({"sessions"})  # below /api/v1 only, not below /v1
 
 
 def meant(path: str) -> str:
-    """`path` with `/v1` once where it is missing, twice or below `/api`, and with no slash at its
-    end or beside another."""
+    """`path` with `/v1` once where it is missing, twice or below `/api`, but for our own addresses,
+    and with no slash at its end or beside another."""
     parts = [part for part in path.split("/") if part]
     while parts[:2] in (["v1", "v1"], ["api", "v1"]) and not _is_own(parts):
         del parts[0]
@@ -24,4 +37,4 @@ def meant(path: str) -> str:
 
 
 def _is_own(parts: list[str]) -> bool:
-    return parts[:2] == ["api", "v1"] and parts[2:3] != [] and parts[2] in _GATEWAY
+    return parts[:2] == ["api", "v1"] and not _GATEWAY.isdisjoint(parts[2:3])

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from api.connection import Connection, Door, Limits
 from api.guard import HEADERS
+from api.websocket_connection import WebSocketConnection
 from inference import InferenceError, Models
 
 DRAIN_SECONDS: Final = 25
@@ -51,9 +52,9 @@ def bind(host: str, port: int) -> socket.socket:
 class Server(uvicorn.Server):
     """A server that stops in two steps.
 
-    Told to stop, it takes no new work, still answers whether it is ready (it is not), and ends as
-    soon as no request runs. After `drain` seconds, or when it is told again, what still runs ends
-    with an error that says so.
+    Told to stop, it takes no new work, closes WebSockets on which no answer runs, still says
+    whether it is ready (it is not), and ends as soon as no request runs. After `drain` seconds, or
+    when it is told again, what still runs ends with an error that says so.
     """
 
     def __init__(self, config: uvicorn.Config, models: Models, drain: float) -> None:
@@ -77,15 +78,26 @@ class Server(uvicorn.Server):
             return
         self._models.drain()
         self._stop_by = monotonic() + self._drain
-        if self.server_state.tasks:
+        if self._answering:
             last = "answers that run are finished first; stop again to end them now"
             _log.warning("Stopping within %g s: %s.", self._drain, last)
 
     async def on_tick(self, counter: int) -> bool:
         """Called by uvicorn ten times a second: whether to leave."""
+        if self.stopping:
+            for socket in self._sockets:  # also those that opened since
+                socket.leave()
         if self.stopping and (not self.server_state.tasks or monotonic() >= self._stop_by):
             self.should_exit = True
         return await super().on_tick(counter)
+
+    @property
+    def _sockets(self) -> list[WebSocketConnection]:
+        return [c for c in self.server_state.connections if isinstance(c, WebSocketConnection)]
+
+    @property
+    def _answering(self) -> bool:
+        return len(self.server_state.tasks) > sum(socket.idle for socket in self._sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -111,7 +123,10 @@ def server_for(app: FastAPI, drain: float = DRAIN_SECONDS, limits: Limits = _LIM
     config = uvicorn.Config(
         app,
         http=protocol,
-        ws="none",
+        ws=WebSocketConnection,
+        ws_ping_interval=limits.heartbeat,
+        ws_ping_timeout=limits.heartbeat,
+        ws_per_message_deflate=False,
         log_level="error",  # a client's mistakes are answered, not logged
         access_log=False,
         proxy_headers=False,

@@ -2,18 +2,21 @@
 
 The first event is awaited before the answer begins, so a refusal has its own HTTP status. A
 client that hangs up, at any time, closes the generation, and that cancels it in the model.
-Knows no dialect: an `Encoder` makes the frames of an answer, a `Dialect` those around it. Knows no
-clock either: a `Connection` cuts off who does not read.
+An agent is laid under the requests that name it. Knows no dialect: an `Encoder` makes the
+frames of an answer, a `Dialect` those around it. Knows no clock either: a `Connection` cuts
+off who does not read.
 """
 
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
 from fastapi import Request, Response
 from sse_starlette import EventSourceResponse
+from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
 from api.body import read_object
@@ -21,6 +24,7 @@ from api.dialect import Dialect
 from api.dialects import dialect_of
 from api.errors import UNFORESEEN, ClientGone, error_response, problem_of, status_of
 from api.metrics import Meter
+from api.store.agents import Agents
 from api.tape import Archive, Tape
 from inference import (
     BadRequest,
@@ -70,8 +74,9 @@ class Call:
     told: Callable[[], Events] | None = None
 
 
-Errand = Callable[[Models, str], Awaitable[Response]]
-"""What else a body can ask for, in the name of a tenant."""
+Meant = Callable[[GenerationRequest], GenerationRequest]
+Errand = Callable[[Models, Meant], Awaitable[Response]]
+"""What else a body can ask for; `meant` makes of a request what its client means by it."""
 
 
 async def answer(
@@ -90,12 +95,12 @@ async def answer(
             id, _, number = last.rpartition(":")
             return replay(http, id, event_number(number))
         body = await read_object(http, meter.hold)
-        call = understand(body, models.name_of(body.get("model")))
+        call = understand(body, name_of(http, body.get("model")))
         if not isinstance(call, Call):
-            response = await unless_gone(http, call(models, http.state.tenant))
+            response = await unless_gone(http, call(models, partial(meant, http)))
             meter.end(200)
             return response
-        requests = owned(call.requests, http.state.tenant)
+        requests = tuple(meant(http, request) for request in call.requests)
         now = models.status(requests[0].model)
         if now.streams_only and not call.stream:
             raise BadRequest(
@@ -163,6 +168,21 @@ async def _reply(http: Request, events: Events, call: Call, meter: Meter) -> Res
     response = Response(call.encoder.fold([first, *rest]), media_type="application/json")
     meter.end(200)
     return response
+
+
+def name_of(http: HTTPConnection, said: object) -> str:
+    """What an answer calls the model that a client names."""
+    models: Models = http.app.state.models
+    agents: Agents = http.app.state.agents
+    agent = agents.named(said, http.state.tenant)
+    return agent.name if agent else models.name_of(said)
+
+
+def meant(http: Request, request: GenerationRequest) -> GenerationRequest:
+    """`request` in the name of who asks, for a model if it names an agent."""
+    agents: Agents = http.app.state.agents
+    [mine] = owned((request,), http.state.tenant)
+    return agents.apply(mine, http.state.tenant)
 
 
 def owned(requests: tuple[GenerationRequest, ...], tenant: str) -> tuple[GenerationRequest, ...]:

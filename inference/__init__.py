@@ -12,6 +12,7 @@ from inference.doctor import Check, examine
 from inference.errors import (
     BadModelFile,
     BadRequest,
+    Cancelled,
     ConfigError,
     ContextTooLong,
     DeadlineExceeded,
@@ -29,6 +30,7 @@ from inference.errors import (
 )
 from inference.fit import Plan, Wishes
 from inference.hub import installed, pull
+from inference.memory import Memory, read_memory
 from inference.model import Bundled, HubFile, LocalFile, Model, Source
 from inference.models import Models
 from inference.pool import Pool
@@ -46,6 +48,7 @@ from inference.types import (
     FinishReason,
     GenerationEvent,
     GenerationRequest,
+    LiveRequest,
     Message,
     ModelInfo,
     ReasoningDelta,
@@ -66,6 +69,7 @@ __all__ = [
     "BadModelFile",
     "BadRequest",
     "Bundled",
+    "Cancelled",
     "Check",
     "Config",
     "ConfigError",
@@ -84,7 +88,9 @@ __all__ = [
     "GenerationRequest",
     "HubFile",
     "InferenceError",
+    "LiveRequest",
     "LocalFile",
+    "Memory",
     "Message",
     "Model",
     "ModelInfo",
@@ -120,6 +126,7 @@ __all__ = [
     "load_config",
     "prepare",
     "pull",
+    "read_memory",
     "thinks",
     "tune",
 ]

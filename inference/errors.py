@@ -60,6 +60,12 @@ class Revoked(InferenceError):
     code = "key_revoked"
 
 
+class Cancelled(InferenceError):
+    """Whoever runs the server has ended the request."""
+
+    code = "cancelled"
+
+
 class DeadlineExceeded(InferenceError):
     """The time that a request gave itself has passed."""
 

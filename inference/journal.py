@@ -8,12 +8,13 @@ is blamed for a neighbour. A pure state machine: no clock, no process, no I/O.
 """
 
 from collections import deque
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
 import msgspec
 
+from inference.types import Asked, LiveRequest
 from inference.wire import (
     Accepted,
     Count,
@@ -37,13 +38,15 @@ Reader = TypeVar("Reader")
 
 @dataclass(slots=True)
 class Entry(Generic[Reader]):
-    """A request and whom its answers are for; every vector that it wants counts as a choice. `sent`
-    and `begun` are about the worker that runs now; `blame` grows with each death of a worker that
-    was computing it, and ends when every choice that was `stuck` then has got further."""
+    """A request and whom its answers are for; every vector that it wants counts as a choice. It is
+    what was `asked`, if anybody shall know of it. `sent` and `begun` are about the worker that runs
+    now; `blame` grows with each death of a worker that was computing it, and ends when every choice
+    that was `stuck` then has got further."""
 
     submit: Request
     reader: Reader
     came: float
+    asked: Asked | None = None
     said: list[Said] = field(default_factory=list)
     accepted: bool = False
     answered: bool = False
@@ -70,6 +73,12 @@ class Entry(Generic[Reader]):
         """A worker died while it was computing this."""
         self.blame += blame
         self.stuck = {index for index, part in enumerate(self.said) if not part.ended}
+
+    def seen(self, asked: Asked, model: str, now: float) -> LiveRequest:
+        """How far it is."""
+        tokens = sum(len(part.tokens) for part in self.said)
+        seconds = asked.waited + now - self.came
+        return LiveRequest(asked.id, model, asked.tenant, seconds, tokens, self.begun)
 
     def _gets_further(self, index: int) -> None:
         self.stuck.discard(index)
@@ -99,8 +108,8 @@ class Journal(Generic[Reader]):
     def __len__(self) -> int:
         return len(self._live)
 
-    def add(self, submit: Request, reader: Reader, now: float) -> None:
-        entry = Entry(submit, reader, now, [Said() for _ in range(_choices(submit))])
+    def add(self, submit: Request, reader: Reader, now: float, asked: Asked | None = None) -> None:
+        entry = Entry(submit, reader, now, asked, [Said() for _ in range(_choices(submit))])
         self._live[submit.id] = entry
         self._due.append(entry)
 
@@ -143,10 +152,13 @@ class Journal(Generic[Reader]):
         if entry is self._on_trial:
             self._on_trial = None
 
-    def strangers(self, tenants: Container[str]) -> list[Entry[Reader]]:
-        """Who asks in the name of a tenant that is none of `tenants`."""
-        entries = self._live.values()
-        return [e for e in entries if e.submit.tenant and e.submit.tenant not in tenants]
+    def where(self, which: Callable[[Asked], bool]) -> list[Entry[Reader]]:
+        """The requests of which `which` is true."""
+        return [entry for entry in self._live.values() if entry.asked and which(entry.asked)]
+
+    def seen(self, model: str, now: float) -> list[LiveRequest]:
+        """How far each request is, in order of arrival."""
+        return [e.seen(e.asked, model, now) for e in self._live.values() if e.asked]
 
     def crash(self, blame: float) -> list[Entry[Reader]]:
         """The worker is dead, and so much of the blame falls on each request that it was computing;

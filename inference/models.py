@@ -9,26 +9,30 @@ from collections.abc import AsyncGenerator, Callable, Container
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from inference.catalogue import Catalogue, require
 from inference.config import Config
 from inference.deployment import Deployment, prepare
-from inference.errors import InferenceError, UnknownModel
+from inference.errors import Cancelled, InferenceError, Revoked, UnknownModel
 from inference.pool import Pool
 from inference.pulls import PullProgress, Pulls
 from inference.seats import FOR_EVER, Seat, Seats, gone
 from inference.status import PoolStatus, unloaded
 from inference.types import (
+    Asked,
     EmbeddingRequest,
     Embeddings,
     Finished,
     GenerationEvent,
     GenerationRequest,
+    LiveRequest,
     ModelInfo,
 )
 
-Asked = TypeVar("Asked", GenerationRequest, EmbeddingRequest)
+Request = TypeVar("Request", GenerationRequest, EmbeddingRequest)
+_CANCELLED: Final = "An operator ended this request."
+_REVOKED: Final = "The API key of this request is no longer valid."
 
 
 class Models:
@@ -81,7 +85,19 @@ class Models:
 
     def expel(self, tenants: Container[str]) -> None:
         """End the requests of tenants that are none of these with `Revoked`."""
-        self._seats.expel(tenants)
+
+        def strange(asked: Asked) -> bool:
+            return bool(asked.tenant) and asked.tenant not in tenants
+
+        self._seats.end(strange, Revoked(_REVOKED))
+
+    def requests(self) -> list[LiveRequest]:
+        """All requests that are not answered yet, also those that wait for their model."""
+        return self._seats.live()
+
+    def cancel(self, id: str) -> bool:
+        """End the request of this id with `Cancelled`, wherever it is; whether there was one."""
+        return self._seats.end(lambda asked: asked.id == id, Cancelled(_CANCELLED)) > 0
 
     @property
     def ready(self) -> bool:
@@ -128,12 +144,16 @@ class Models:
             await pool.until_ready()
             return waited
 
-    async def unload(self, name: str | None) -> None:
-        """End the worker of a model: now, or when nobody uses it any more. Raises UnknownModel."""
+    async def unload(self, name: str | None) -> bool:
+        """End the worker of a model: now, or when nobody uses it any more; whether there is one.
+        Raises UnknownModel."""
         seat = self._seat(name)
+        if not (seat.pool or seat.loading):
+            return False
         seat.stay = 0.0
         if seat.idle:
             await asyncio.wait({self._seats.unload(seat)})
+        return True
 
     def pull(self, name: str | None) -> AsyncGenerator[PullProgress, None]:
         """Bring the weights of a listed model here, and verify them.
@@ -156,6 +176,11 @@ class Models:
 
     def loaded(self) -> list[PoolStatus]:
         return [self._seats.status(seat) for seat in self._seats.taken()]
+
+    def present(self) -> list[PoolStatus]:
+        """Those that are loaded, and those that load."""
+        there = [seat for seat in self._seats.all.values() if seat.pool or seat.loading]
+        return [self._seats.status(seat) for seat in there]
 
     async def listing(self) -> list[PoolStatus]:
         """The first model, then all others that are on this machine."""
@@ -210,29 +235,29 @@ class Models:
             self._seats.all[model.name] = Seat(unloaded(model), plan, stay, stay, model)
         return self._seats.all[model.name]
 
-    def _lease(self, request: Asked) -> "Lease[Asked]":
+    def _lease(self, request: Request) -> "Lease[Request]":
         return Lease(self._seats, self._seat(request.model), request)
 
 
-class Lease(Generic[Asked]):
+class Lease(Generic[Request]):
     """The use of a model for one request: its pool, what that is asked, and the seconds that were
     waited for it.
 
     To enter it loads the model if it has to. That raises ShuttingDown, Overloaded,
-    DeadlineExceeded, Revoked, UnknownModel where the weights are not here, and NotReady where they
-    cannot be loaded.
+    DeadlineExceeded, Cancelled, Revoked, UnknownModel where the weights are not here, and NotReady
+    where they cannot be loaded.
     """
 
-    def __init__(self, seats: Seats, seat: Seat, request: Asked) -> None:
+    def __init__(self, seats: Seats, seat: Seat, request: Request) -> None:
         self._seats = seats
         self._seat = seat
-        self._request: Asked = request
+        self._request: Request = request
 
-    async def __aenter__(self) -> tuple[Pool, Asked, float]:
+    async def __aenter__(self) -> tuple[Pool, Request, float]:
         request = self._request
         pool, waited = await self._seats.take(self._seat, request)
         left = request.deadline and max(1e-3, request.deadline - waited)
-        return pool, replace(request, model=None, deadline=left), waited
+        return pool, replace(request, model=None, deadline=left, waited=waited), waited
 
     async def __aexit__(self, *_: object) -> None:
         self._seats.leave(self._seat)

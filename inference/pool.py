@@ -8,7 +8,7 @@ no HTTP and no llama.cpp.
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncGenerator, Container, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import asdict
 from typing import Literal, TypeVar
 
@@ -17,7 +17,14 @@ import msgspec
 from inference import embedding
 from inference.choice import Choice
 from inference.deployment import Deployment
-from inference.errors import BadRequest, NotReady, Overloaded, ShuttingDown, UnknownModel
+from inference.errors import (
+    BadRequest,
+    InferenceError,
+    NotReady,
+    Overloaded,
+    ShuttingDown,
+    UnknownModel,
+)
 from inference.journal import Answer
 from inference.launch import WORKER
 from inference.model import Model
@@ -27,11 +34,13 @@ from inference.sequence import SamplingParams
 from inference.status import PoolStatus
 from inference.thoughts import thinks
 from inference.types import (
+    Asked,
     Constraint,
     EmbeddingRequest,
     Embeddings,
     GenerationEvent,
     GenerationRequest,
+    LiveRequest,
     Sampling,
     Started,
 )
@@ -51,6 +60,7 @@ from inference.wire import Text as TextPrompt
 Command = TypeVar("Command", Submit, Embed, Count)
 
 DRAINING = "The server is shutting down and takes no new requests."
+_FULL = "The server's queue is full; please try again later."
 _NOT_BEGUN = "Only a last message of the assistant, without tool calls, can be continued."
 
 
@@ -100,9 +110,13 @@ class Pool:
         error."""
         await self._replica.close(patience)
 
-    def expel(self, tenants: Container[str]) -> None:
-        """End the requests of tenants that are none of these with `Revoked`."""
-        self._replica.expel(tenants)
+    def live(self) -> list[LiveRequest]:
+        """The requests that are not answered yet."""
+        return self._replica.live()
+
+    def end(self, which: Callable[[Asked], bool], why: InferenceError) -> int:
+        """End the requests of which `which` is true with an error; how many there were."""
+        return self._replica.end(which, why)
 
     @property
     def ready(self) -> bool:
@@ -133,6 +147,7 @@ class Pool:
             size=self._deployment.header.size,
             on_gpu=self._deployment.plan.on_gpu.weights,
             embeds=self._embeds,
+            pid=replica.pid,
         )
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
@@ -140,14 +155,14 @@ class Pool:
 
         Closing the iterator cancels the request in the model. Raises UnknownModel, Overloaded,
         NotReady, BadRequest, ContextTooLong before `Started`; DeadlineExceeded, NumericalError,
-        Revoked and WorkerLost at any time.
+        WorkerLost and what `end` is told at any time.
         """
         self._check(request, embeds=False)
         submit = self._resolve(request)
         self._live += request.n
         unfinished = request.n
         try:
-            answers = self._replica.submit(submit)
+            answers = self._replica.submit(submit, request)
             accepted = expect(await answers.get())
             assert isinstance(accepted, Accepted)
             yield Started(accepted.prompt_tokens)
@@ -174,7 +189,7 @@ class Pool:
         self._live += 1
         whole = False
         try:
-            answers = self._replica.submit(command)
+            answers = self._replica.submit(command, request)
             made = await embedding.collected(answers, len(request.inputs))
             whole = True
             self._mean_seconds += (made.seconds - self._mean_seconds) / 16
@@ -206,7 +221,7 @@ class Pool:
         count = Count(next(self._ids), prompt, wants, request.tenant)
         self._live += 1
         try:
-            answer = expect(await self._replica.submit(_sound(count)).get())
+            answer = expect(await self._replica.submit(_sound(count), request).get())
             assert isinstance(answer, Counted)
             return answer
         finally:
@@ -236,10 +251,7 @@ class Pool:
         if self._live + n > self._bound:
             waiting = max(0, self._live - self._deployment.engine.slots)
             seconds = self._mean_seconds * (1 + waiting / self._deployment.engine.slots)
-            raise Overloaded(
-                "The server's queue is full; please try again later.",
-                retry_after=min(60, max(1, round(seconds))),
-            )
+            raise Overloaded(_FULL, retry_after=min(60, max(1, round(seconds))))
 
     def _excuse(self) -> str:
         """Why there is no worker, for those who need not know where files are."""

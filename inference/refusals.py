@@ -5,6 +5,7 @@ Errors travel by their code. Knows no request.
 
 from inference.errors import (
     BadRequest,
+    Cancelled,
     ContextTooLong,
     DeadlineExceeded,
     InferenceError,
@@ -22,6 +23,7 @@ _ERRORS = {
     error.code: error
     for error in (
         BadRequest,
+        Cancelled,
         ContextTooLong,
         DeadlineExceeded,
         NotReady,

@@ -11,16 +11,23 @@ import contextlib
 import logging
 import math
 from collections import deque
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from inference.autopsy import Death, Stage, kills_for_memory
-from inference.errors import BadRequest, NotReady, NumericalError, Poisonous, Revoked, WorkerLost
+from inference.errors import (
+    BadRequest,
+    InferenceError,
+    NotReady,
+    NumericalError,
+    Poisonous,
+    WorkerLost,
+)
 from inference.gguf_format import printable
 from inference.journal import Answer, Journal, Request
 from inference.launch import LONGEST_END, WORKER, Worker, in_process, on_thread
-from inference.types import ModelInfo
+from inference.types import Asked, LiveRequest, ModelInfo
 from inference.wire import (
     Accepted,
     Begin,
@@ -54,7 +61,6 @@ _RETIRES_EVERY = 3600.0  # seconds: what a new worker does not mend, the next wo
 _OWN_FAULT, _KILLED = 1.0, 0.7  # blame for a request; what comes from outside says less of it
 _LOST = "The process that runs the model keeps dying; please try again later."
 _POISONOUS = "The process that runs the model keeps dying at this request; it is not tried again."
-REVOKED = "The API key of this request is no longer valid."
 _log = logging.getLogger(__name__)
 
 
@@ -149,15 +155,16 @@ class Replica:
             await self._changed.wait()
         return self.state
 
-    def submit(self, command: Request) -> Answers:
+    def submit(self, command: Request, asked: Asked) -> Answers:
         """Hand a request to the worker, as soon as there is one; its answers arrive in the queue.
+        It is what was `asked`.
 
         Raises WorkerLost when there will be none.
         """
         if not self.accepting:
             raise WorkerLost("the model's worker is not running")
         answers: Answers = asyncio.Queue()
-        self._journal.add(command, answers, _now())
+        self._journal.add(command, answers, _now(), asked)
         self._hand_over()
         return answers
 
@@ -169,11 +176,17 @@ class Replica:
             self._life.cancelled = True
         self._hand_over()
 
-    def expel(self, tenants: Container[str]) -> None:
-        """Reject at once what is asked in the name of any other tenant."""
-        for entry in self._journal.strangers(tenants):
-            entry.reader.put_nowait(Rejected(entry.submit.id, Revoked.code, REVOKED))
+    def live(self) -> list[LiveRequest]:
+        """What it has been asked and has not answered."""
+        return self._journal.seen(self._config.name, _now())
+
+    def end(self, which: Callable[[Asked], bool], why: InferenceError) -> int:
+        """Reject at once the requests of which `which` is true; how many there were."""
+        found = self._journal.where(which)
+        for entry in found:
+            entry.reader.put_nowait(Rejected(entry.submit.id, why.code, why.message))
             self.finish(entry.submit.id, cancel=True)
+        return len(found)
 
     async def _supervise(self) -> None:
         while self.state != "stopped":

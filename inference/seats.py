@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -20,15 +20,13 @@ from inference.errors import (
     InferenceError,
     NotReady,
     Overloaded,
-    Revoked,
     ShuttingDown,
     UnknownModel,
 )
 from inference.model import Model
 from inference.pool import DRAINING, Pool
-from inference.replica import REVOKED
 from inference.status import PoolStatus
-from inference.types import EmbeddingRequest, GenerationRequest
+from inference.types import Asked, GenerationRequest, LiveRequest
 from inference.wire import Stats
 
 FOR_EVER: Final = -1.0
@@ -37,7 +35,6 @@ _COME_AGAIN: Final = 5  # seconds
 _TOO_MANY: Final = "Too many requests wait for their models; please try again later."
 _log = logging.getLogger(__name__)
 
-Request = GenerationRequest | EmbeddingRequest
 Waiter = asyncio.Future[InferenceError | None]
 
 
@@ -102,7 +99,7 @@ class Seats:
         self._most = most
         self._one_by_one = asyncio.Lock()
         self._endings: set[asyncio.Task[None]] = set()  # of workers whose memory is not back yet
-        self._waiting: dict[Waiter, tuple[Seat, Request]] = {}
+        self._waiting: dict[Waiter, tuple[Seat, Asked, float]] = {}  # since when
         self.draining = False
 
     def taken(self) -> list[Seat]:
@@ -124,7 +121,7 @@ class Seats:
         for pool in self._pools():
             pool.drain()
 
-    async def take(self, seat: Seat, request: Request) -> tuple[Pool, float]:
+    async def take(self, seat: Seat, request: Asked) -> tuple[Pool, float]:
         """The pool of a model, which stays until `leave`, and the seconds that took."""
         if self.draining:
             raise ShuttingDown(DRAINING)
@@ -157,18 +154,24 @@ class Seats:
             seat.leaving.cancel()
         seat.leaving, seat.stay = None, seat.usual
         seat.model, seat.about = pool.model, replace(gone(now), restarts=now.restarts)
+        _log.info("%s has left.", seat.about.name)
         ending = asyncio.create_task(pool.close())
         self._endings.add(ending)
         ending.add_done_callback(self._endings.discard)
         return ending
 
-    def expel(self, tenants: Container[str]) -> None:
-        """End the requests of other tenants, wherever they are."""
-        for pool in self._pools():
-            pool.expel(tenants)
-        for waiter, (_, request) in self._waiting.items():
-            if request.tenant and request.tenant not in tenants:
-                _tell(waiter, Revoked(REVOKED))
+    def live(self) -> list[LiveRequest]:
+        """All requests that are not answered yet; last those that wait for their model."""
+        now, found = _now(), [one for pool in self._pools() for one in pool.live()]
+        for seat, asked, since in self._waiting.values():
+            found.append(LiveRequest(asked.id, seat.about.name, asked.tenant, now - since))
+        return found
+
+    def end(self, which: Callable[[Asked], bool], why: InferenceError) -> int:
+        """End the requests of which `which` is true, wherever they are; how many there were."""
+        running = sum(pool.end(which, why) for pool in self._pools())
+        waiting = [waiter for waiter, (_, asked, _) in self._waiting.items() if which(asked)]
+        return running + sum(_tell(waiter, why) for waiter in waiting)
 
     async def close(self, patience: float) -> None:
         self.draining = True
@@ -183,13 +186,13 @@ class Seats:
     def _pools(self) -> list[Pool]:
         return [seat.pool for seat in self.all.values() if seat.pool]
 
-    async def _loaded(self, seat: Seat, request: Request) -> Pool:
+    async def _loaded(self, seat: Seat, request: Asked) -> Pool:
         """Wait for the model, with all others who do."""
         self._admit(seat, request)
         if seat.loading is None:
             seat.loading = asyncio.create_task(self._load(seat))
         waiter: Waiter = asyncio.get_running_loop().create_future()
-        self._waiting[waiter] = seat, request
+        self._waiting[waiter] = seat, request, _now()
         try:
             async with asyncio.timeout(request.deadline):
                 error = await waiter
@@ -203,11 +206,11 @@ class Seats:
         assert seat.pool
         return seat.pool
 
-    def _admit(self, seat: Seat, request: Request) -> None:
+    def _admit(self, seat: Seat, request: Asked) -> None:
         left = seat.failed_until - _now()
         if left > 0:
             raise NotReady(seat.failure, retry_after=math.ceil(left))
-        waiting = sum(_answers(asked) for _, asked in self._waiting.values())
+        waiting = sum(_answers(asked) for _, asked, _ in self._waiting.values())
         if waiting and waiting + _answers(request) > self._queue:  # one may always wait
             raise Overloaded(_TOO_MANY, retry_after=_COME_AGAIN)
 
@@ -224,7 +227,7 @@ class Seats:
             _log.exception("%s could not be loaded.", seat.about.name)
             error = _failed(seat, NotReady("the server's log says why"))
         seat.loading = None
-        for waiter, (wanted, _) in self._waiting.items():
+        for waiter, (wanted, _, _) in self._waiting.items():
             if wanted is seat:
                 _tell(waiter, error)
         self._rest(seat)
@@ -243,6 +246,7 @@ class Seats:
             except BaseException:
                 await pool.close(patience=0)
                 raise
+            _log.info("%s is loaded.", seat.about.name)
             return pool
 
     async def _deployment(self, seat: Seat) -> Deployment:
@@ -310,13 +314,16 @@ def _failed(seat: Seat, error: InferenceError) -> NotReady:
     return NotReady(seat.failure, retry_after=math.ceil(FAILURE_HOLDS))
 
 
-def _answers(request: Request) -> int:
+def _answers(request: Asked) -> int:
     return request.n if isinstance(request, GenerationRequest) else 1
 
 
-def _tell(waiter: Waiter, outcome: InferenceError | None) -> None:
-    if not waiter.done():
-        waiter.set_result(outcome)
+def _tell(waiter: Waiter, outcome: InferenceError | None) -> bool:
+    """Whether it was not told before."""
+    if waiter.done():
+        return False
+    waiter.set_result(outcome)
+    return True
 
 
 def _now() -> float:

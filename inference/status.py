@@ -15,6 +15,7 @@ class PoolStatus:
 
     The weights are `size` bytes in a file, quantised as `quant` says; of them `on_gpu` bytes are
     there. The model leaves in `expires_in` seconds if nobody asks it anything; None if it stays.
+    Its worker is the process `pid`, if it is one.
     """
 
     state: State
@@ -31,6 +32,12 @@ class PoolStatus:
     size: int = 0
     on_gpu: int = 0
     expires_in: float | None = None
+    pid: int | None = None
+
+    @property
+    def slots(self) -> int:
+        """How many answers it makes at a time; 0 before it is loaded."""
+        return self.info.slots if self.info else 0
 
     @property
     def capabilities(self) -> list[str]:

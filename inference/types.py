@@ -99,7 +99,8 @@ class GenerationRequest:
     shared among requests of the same `salt` only. `tenant` is in whose name it is asked, "" if
     nobody's. With `logprobs`, so many alternatives of each token are told; an `echo` begins with
     the prompt, and only then `max_tokens` may be 0.
-    The model stays in memory for `keep_alive` seconds after it, for ever if that is negative.
+    The model stays in memory for `keep_alive` seconds after it, for ever if that is negative; so
+    many seconds it has `waited` for the model.
     """
 
     id: str
@@ -129,6 +130,7 @@ class GenerationRequest:
     tenant: str = ""
     speculate: bool = True
     keep_alive: float | None = None
+    waited: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +150,24 @@ class EmbeddingRequest:
     deadline: float | None = None
     tenant: str = ""
     keep_alive: float | None = None
+    id: str = ""
+    waited: float = 0.0
+
+
+Asked = GenerationRequest | EmbeddingRequest
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRequest:
+    """A request that is not answered yet: `seconds` since it came, `tokens` of all its choices so
+    far, and whether it is `running` or waits, for a slot or for its model."""
+
+    id: str
+    model: str
+    tenant: str
+    seconds: float
+    tokens: int = 0
+    running: bool = False
 
 
 @dataclass(frozen=True, slots=True)

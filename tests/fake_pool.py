@@ -4,7 +4,7 @@ import asyncio
 import struct
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from api.app import create_app
 from api.connection import Limits
@@ -17,6 +17,8 @@ from inference import (
     Finished,
     GenerationEvent,
     GenerationRequest,
+    InferenceError,
+    LiveRequest,
     ModelInfo,
     Models,
     NotReady,
@@ -49,16 +51,28 @@ def hello(n: int = 1) -> list[Step]:
     return [Started(7), *texts, *(end(i) for i in range(n))]
 
 
+@dataclass
+class Going:
+    """A request that is being answered, and why it ends before its time."""
+
+    asked: GenerationRequest | EmbeddingRequest
+    events: int = 0
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    why: InferenceError | None = None
+
+
 class FakePool:
     """`scripts` are played one per request, in order; then every request is answered "Hello".
 
-    A script's step is an event to yield, an error to raise or an `asyncio.Event` to wait for.
+    A script's step is an event to yield, an error to raise or an `asyncio.Event` to wait for, which
+    is over as well for who is ended.
     """
 
     def __init__(self, *scripts: list[Step]) -> None:
         self.scripts = list(scripts)
         self.requests: list[GenerationRequest] = []
         self.spared: list[set[str]] = []
+        self.going: list[Going] = []
         self.waiting = asyncio.Event()
         self.cancelled = asyncio.Event()
         self._closed = asyncio.Event()
@@ -96,6 +110,19 @@ class FakePool:
     def expel(self, tenants) -> None:
         self.spared.append(tenants)
 
+    def live(self) -> list[LiveRequest]:
+        return [
+            LiveRequest(one.asked.id, self.now.name, one.asked.tenant, 1.5, one.events, True)
+            for one in self.going
+        ]
+
+    def end(self, which, why) -> int:
+        found = [one for one in self.going if which(one.asked)]
+        for one in found:
+            one.why = why
+            one.ended.set()
+        return len(found)
+
     async def start(self) -> None:
         pass
 
@@ -114,34 +141,43 @@ class FakePool:
             raise ShuttingDown("it stops")
         self.requests.append(request)
         script = self.scripts.pop(0) if self.scripts else hello(request.n)
+        one = Going(request)
+        self.going.append(one)
         try:
             for step in script:
                 match step:
                     case asyncio.Event():
                         self.waiting.set()
-                        await self._until(step)
+                        await self._until(step, one)
                     case Exception():
                         raise step
                     case event:
+                        one.events += 1
                         yield event
         except (GeneratorExit, asyncio.CancelledError):
             self.cancelled.set()
             raise
+        finally:
+            self.going.remove(one)
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
         """The same vector for every input, unless a script has an error."""
         self.requests.append(request)
+        one = Going(request)
+        self.going.append(one)
         try:
             for step in self.scripts.pop(0) if self.scripts else ():
                 match step:
                     case asyncio.Event():
                         self.waiting.set()
-                        await self._until(step)
+                        await self._until(step, one)
                     case Exception():
                         raise step
         except asyncio.CancelledError:
             self.cancelled.set()
             raise
+        finally:
+            self.going.remove(one)
         return Embeddings((VECTOR,) * len(request.inputs), 7, 0.3)
 
     async def count(self, request: GenerationRequest) -> int:
@@ -158,13 +194,16 @@ class FakePool:
         await self.count(request)
         return "Hi"
 
-    async def _until(self, step: asyncio.Event) -> None:
-        waits = [asyncio.create_task(event.wait()) for event in (step, self._closed)]
+    async def _until(self, step: asyncio.Event, one: Going) -> None:
+        over = step, self._closed, one.ended
+        waits = [asyncio.create_task(event.wait()) for event in over]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for wait in waits:
                 wait.cancel()
+        if one.why:
+            raise one.why
         if not step.is_set():
             raise NotReady("it has stopped")
 

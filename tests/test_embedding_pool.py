@@ -198,7 +198,7 @@ async def test_requests_end_with_their_key_and_with_the_server(pool):
         asyncio.create_task(pool.embed(ask(*crowd(300), tenant=tenant))) for tenant in "ab"
     )
     await until(lambda: pool.status().stats.running)
-    pool.expel({"a"})
+    assert pool.end(lambda asked: asked.tenant == "b", Revoked("no key")) == 1
     with pytest.raises(Revoked):
         await other
     pool.drain()

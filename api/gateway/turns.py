@@ -53,7 +53,7 @@ class Turns:
             events = self._models.generate(prompt.asked())
             try:
                 first = await anext(events)
-                answer = _answer(prompt, wish.answer, self._models)
+                answer = _answer(prompt, wish.answer, self._name_of(prompt.request, tenant))
                 await self._sessions.begin(session, new, answer)
             except BaseException:
                 await events.aclose()
@@ -108,6 +108,11 @@ class Turns:
             said = agent.settings.compaction
         return said is not False
 
+    def _name_of(self, request: GenerationRequest, tenant: str) -> str:
+        """What the model is called that a request names: as it is stored, if that is an agent."""
+        agent = self._agents.named(request.model, tenant)
+        return agent.name if agent else self._models.name_of(request.model)
+
     @contextmanager
     def _claimed(self, session: str) -> Iterator[None]:
         if session in self._of:
@@ -144,12 +149,12 @@ def _new(said: tuple[Said, ...], parent: str | None) -> list[Message]:
     ]
 
 
-def _answer(prompt: Prompt, id: str, models: Models) -> Message:
+def _answer(prompt: Prompt, id: str, model: str) -> Message:
     return Message(
         id=id,
         parent=prompt.path[-1].id,
         role="assistant",
         state="running",
-        model=models.name_of(prompt.request.model),
+        model=model,
         created=time(),
     )

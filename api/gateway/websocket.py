@@ -21,7 +21,8 @@ from api.gateway.turn import Turn
 from api.gateway.turns import Turns
 from api.metrics import Meter, Metrics
 from api.openai import chat
-from inference import BadRequest, InferenceError, Models, Started
+from api.streaming import name_of
+from inference import BadRequest, InferenceError, Started
 
 _BUSY: Final = "An answer is still being written on this connection; stop it first."
 _log = logging.getLogger(__name__)
@@ -47,7 +48,6 @@ class Line:
         self._typed = socket.query_params.get("protocol") == "json"
         self._tenant: str = socket.state.tenant
         self._turns: Turns = socket.app.state.turns
-        self._models: Models = socket.app.state.models
         self._metrics: Metrics = socket.app.state.metrics
         self._work: asyncio.Task[None] | None = None
         self._turn: Turn | None = None
@@ -56,11 +56,9 @@ class Line:
     async def listen(self) -> None:
         """Do what the client says, until it is gone."""
         while (message := await self._socket.receive())["type"] == "websocket.receive":
-            text = message.get("text")
+            text = message["text"].encode()  # a connection takes no other frames
             try:
-                if text is None:
-                    raise BadRequest("Send text frames, each with a JSON object.")
-                await self._do(parse_object(text.encode()), len(text))
+                await self._do(parse_object(text), len(text))
             except InferenceError as error:
                 await self._send(self._frames({}).failed(problem_of(error)))
 
@@ -93,13 +91,13 @@ class Line:
         turn = self._turns.running(session, self._tenant) if session else self._turn
         if turn:
             await turn.stop()
-        elif self._work and not session:
+        elif self._work and not self._turn:
             self._stopping = True
             self._work.cancel()
 
     def _frames(self, said: dict[str, Any], *, resumed: bool = False) -> Frames:
         if self._typed:
-            return JsonFrames(self._models.name_of(said.get("model")), resumed)
+            return JsonFrames(name_of(self._socket, said.get("model")), resumed)
         return RawFrames(stream=flag(said.get("stream")) is not False)
 
     async def _opened(self, said: dict[str, Any], told: Frames) -> Turn:
@@ -119,8 +117,9 @@ class Line:
         """One turn, with whatever goes wrong."""
         meter, outcome = Meter(self._metrics, "websocket"), 499
         try:
-            meter.hold(size)
-            await self._follow(await opening, told, meter)
+            with self._socket.state.answering():
+                meter.hold(size)
+                await self._follow(await opening, told, meter)
             outcome = 200
         except InferenceError as error:
             outcome = status_of(error)

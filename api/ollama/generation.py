@@ -27,7 +27,7 @@ from api.ollama.fields import (
     SentMessage,
     Think,
 )
-from api.streaming import Call, Errand, answer
+from api.streaming import Call, Errand, Meant, answer
 from inference import GenerationRequest, Message, Models
 
 # Fields we know and do not do, with the values that ask for nothing.
@@ -130,14 +130,15 @@ async def _come_or_go(
     model: str,
     kind: type[ChatLine] | type[GenerateLine],
     models: Models,
-    tenant: str,
+    meant: Meant,
 ) -> Response:
     """Answers once the model is there; or gone, unless somebody uses it."""
+    request = meant(GenerationRequest(**body.about()))
     if body.keep_alive == 0:
-        await models.unload(body.model)
+        await models.unload(request.model)
         line = loaded(model, kind, "unload")
     else:
-        seconds = await models.load(GenerationRequest(**body.about(), tenant=tenant))
+        seconds = await models.load(request)
         line = loaded(model, kind, "load", seconds)
     return Response(msgspec.json.encode(line), media_type=JSON)
 

@@ -1,7 +1,7 @@
 """Ollama's addresses about models: which there are, which are loaded, and what cannot be changed.
 
-A model is listed under all its names, as programs look for theirs in the list. What would make or
-delete one is not done over HTTP.
+A model is listed under all its names, as programs look for theirs in the list, and an agent with
+what is known of its model. What would make or delete a model is not done over HTTP.
 """
 
 from collections.abc import Awaitable, Callable
@@ -15,6 +15,7 @@ from api.body import WireModel, Word, read, read_object
 from api.document import JSON, Operation, body_schema
 from api.errors import NotOffered
 from api.metrics import Meter
+from api.offers import agent_of, agents_on
 from api.ollama.encoder import moment
 from api.streaming import metered
 from inference import Models, PoolStatus
@@ -92,9 +93,9 @@ class ShowBody(WireModel):
 async def tags(http: Request) -> Response:
     models: Models = http.app.state.models
     there = await models.listing()
-    return JSONResponse(
-        ListedModels(models=[_listed(name, now) for now in there for name in _names(now)])
-    )
+    listed = [_listed(name, now) for now in there for name in _names(now)]
+    agents = [_listed(agent.name, now, now.name) for agent, now in agents_on(http, there)]
+    return JSONResponse(ListedModels(models=listed + agents))
 
 
 @router.get("/api/ps")
@@ -113,7 +114,11 @@ async def show(http: Request) -> Response:
     async def reply(meter: Meter) -> Response:
         body = read(ShowBody, await read_object(http, meter.hold), {})
         models: Models = http.app.state.models
-        shown = _shown(await models.described(body.model or body.name))
+        name = body.model or body.name
+        if agent := agent_of(http, name):
+            shown = _shown(now := await models.described(agent.model or None), now.name)
+        else:
+            shown = _shown(await models.described(name))
         meter.end(200)
         return JSONResponse(shown)
 
@@ -136,14 +141,14 @@ def _names(now: PoolStatus) -> list[str]:
     return list(dict.fromkeys(name for name in (now.name, *now.aliases) if name != "default"))
 
 
-def _listed(name: str, now: PoolStatus) -> Listed:
+def _listed(name: str, now: PoolStatus, parent: str = "") -> Listed:
     return Listed(
         name=name,
         model=name,
         modified_at=_LONG_AGO,
         size=now.size,
         digest="",
-        details=_details(now),
+        details=_details(now, parent),
         capabilities=now.capabilities,
     )
 
@@ -157,11 +162,11 @@ def _running(now: PoolStatus) -> Running:
     )
 
 
-def _details(now: PoolStatus) -> Details:
-    """Nearly empty until somebody has looked into the file."""
+def _details(now: PoolStatus, parent: str) -> Details:
+    """Nearly empty until somebody has looked into the file; of an agent `parent` is its model."""
     family = now.info.architecture if now.info else ""
     return Details(
-        parent_model="",
+        parent_model=parent,
         format="gguf",
         family=family,
         families=[family] if family else [],
@@ -170,7 +175,7 @@ def _details(now: PoolStatus) -> Details:
     )
 
 
-def _shown(now: PoolStatus) -> Shown:
+def _shown(now: PoolStatus, parent: str = "") -> Shown:
     about: dict[str, str | int] = {}
     if now.info:
         about["general.architecture"] = now.info.architecture
@@ -183,7 +188,7 @@ def _shown(now: PoolStatus) -> Shown:
         modelfile="",
         parameters=f"num_ctx {now.info.context}" if now.info else "",
         template="",
-        details=_details(now),
+        details=_details(now, parent),
         model_info=about,
         capabilities=now.capabilities,
         modified_at=_LONG_AGO,
@@ -194,7 +199,7 @@ _READ: Final = ("get", "head")
 OPERATIONS: Final = (
     Operation(
         "/api/tags",
-        "The models that can be asked, by all their names",
+        "The models and agents that can be asked, by all their names",
         {200: {JSON: ListedModels}},
         methods=_READ,
     ),

@@ -1,4 +1,4 @@
-"""`GET /v1/models`: the model that is served, and what can be loaded beside it."""
+"""`GET /v1/models`: the model that is served, what can be loaded beside it, and agents."""
 
 from typing import Final, Literal, NotRequired, TypedDict
 
@@ -6,6 +6,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from api.document import JSON, Operation
+from api.offers import agent_of, agents_on
+from api.store.records import Agent
 from inference import Models, PoolStatus
 
 router = APIRouter()
@@ -20,7 +22,8 @@ class Meta(TypedDict):
 
 class Card(TypedDict):
     """What the worker found in the weights is missing until they are loaded; `state` says whether
-    they are ("ready"), or that the first request loads them ("unloaded")."""
+    they are ("ready"), or that the first request loads them ("unloaded"). An `agent` has what is
+    told of its model."""
 
     id: str
     object: Literal["model"]
@@ -29,6 +32,7 @@ class Card(TypedDict):
     aliases: list[str]
     state: str
     capabilities: list[str]
+    agent: NotRequired[bool]
     max_model_len: NotRequired[int]
     context_length: NotRequired[int]
     meta: NotRequired[Meta]
@@ -42,7 +46,10 @@ class Listing(TypedDict):
 OPERATIONS: Final = (
     Operation("/v1/models", "The models that can be asked", {200: {JSON: Listing}}),
     Operation(
-        "/v1/models/{name}", "A model under its name or an alias", {200: {JSON: Card}}, (404,)
+        "/v1/models/{name}",
+        "A model under its name or an alias, or an agent",
+        {200: {JSON: Card}},
+        (404,),
     ),
 )
 
@@ -50,14 +57,25 @@ OPERATIONS: Final = (
 @router.get("/v1/models")
 async def listing(http: Request) -> Response:
     models: Models = http.app.state.models
-    return JSONResponse(Listing(object="list", data=[*map(_card, await models.listing())]))
+    there = await models.listing()
+    agents = [_agent_card(*found) for found in agents_on(http, there)]
+    return JSONResponse(Listing(object="list", data=[*map(_card, there), *agents]))
 
 
 @router.get("/v1/models/{name:path}")
 async def one(http: Request, name: str) -> Response:
-    """A model under its name or an alias; raises `UnknownModel`."""
+    """A model under its name or an alias, or an agent; raises `UnknownModel`."""
     models: Models = http.app.state.models
+    if agent := agent_of(http, name):
+        return JSONResponse(_agent_card(agent, await models.installed(agent.model or None)))
     return JSONResponse(_card(await models.installed(name)))
+
+
+def _agent_card(agent: Agent, now: PoolStatus) -> Card:
+    card = _card(now)
+    card["id"], card["aliases"], card["agent"] = agent.name, [], True
+    card["created"], card["owned_by"] = int(agent.created), "agent"
+    return card
 
 
 def _card(now: PoolStatus) -> Card:

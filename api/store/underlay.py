@@ -52,13 +52,15 @@ def _tool(function: dict[str, Any]) -> Tool:
 
 
 def _sampling(said: Settings) -> Sampling:
+    """`top_k` -1 is no limit, and a negative `seed` none."""
+    seed = said.seed if said.seed is None or said.seed >= 0 else None
     return Sampling(
         temperature=said.temperature,
         top_p=said.top_p,
-        top_k=said.top_k,
+        top_k=None if said.top_k is None else max(said.top_k, 0),
         min_p=said.min_p,
         repeat_penalty=said.repetition_penalty,
         presence_penalty=said.presence_penalty,
         frequency_penalty=said.frequency_penalty,
-        seed=said.seed,
+        seed=seed,
     )

@@ -50,8 +50,8 @@ BUGS = (
     Bug(
         "a suspect that hangs up is waited for",
         JOURNAL,
-        "            self._on_trial = None\n\n    def strangers",
-        "            pass\n\n    def strangers",
+        "            self._on_trial = None\n\n    def where",
+        "            pass\n\n    def where",
         "tests/test_journal.py",
     ),
     Bug(

@@ -1,0 +1,1 @@
+"""The chat page: the files that a browser gets, and their routes."""

@@ -1,0 +1,241 @@
+// Puts the page together: who it is, the parts, and which of them hear of what.
+
+import { api, onUnauthorised, server } from "./api.js";
+import { openAgents } from "./agents.js";
+import { Chat } from "./chat.js";
+import { Composer } from "./composer.js";
+import { announce, banner, report } from "./dialogs.js";
+import { el, icon, iconButton } from "./dom.js";
+import { addWords, t } from "./i18n.js";
+import { askForKey, useToken } from "./login.js";
+import { Picker } from "./picker.js";
+import { Sessions } from "./sessions.js";
+import { openSettings, usualSettings } from "./settings.js";
+import { listen } from "./shortcuts.js";
+import { Sidebar } from "./sidebar.js";
+import { recall, remember, setTabSession, tabSession } from "./store.js";
+import { Thread } from "./thread.js";
+
+const app = document.getElementById("app");
+const title = el("h1", { class: "title", dir: "auto" });
+const suggestions = ["suggest.explain", "suggest.write", "suggest.code", "suggest.plan"];
+let leaveOperator = null;
+
+const chat = new Chat({
+  show: (path, tree, summaries, live) => {
+    app.classList.toggle("running", live !== null);
+    if (path.length) thread.show(path, tree, summaries, live);
+    else thread.clear(greeting());
+  },
+  update: (message, tree, live) => thread.update(message, tree, live),
+  renamed: (id, name) => thread.rename(id, name),
+  opened,
+  changed,
+  unsent: (text) => composer.write(text),
+});
+const thread = new Thread({
+  edit: (message, text) => chat.edit(message, text),
+  regenerate: (message) => chat.regenerate(message),
+  branch: branchOff,
+  show: (id) => chat.show(id),
+  resume: () => chat.send(t("continue.message")),
+});
+const composer = new Composer({
+  send: (text) => {
+    thread.toEnd();
+    return chat.send(text);
+  },
+  stop: () => chat.stop(),
+});
+const sessions = new Sessions({
+  open: (id) => openSession(id),
+  gone: () => fresh(),
+  renamed: (session) => {
+    if (chat.session?.id !== session.id) return;
+    chat.session.title = session.title;
+    named();
+  },
+});
+const picker = new Picker((name) => {
+  if (!chat.session) remember("model", name || null);
+  chat.change({ model: name });
+});
+let sidebar = null;
+
+/** Another conversation is open, or the new one has become one. */
+function opened() {
+  const id = chat.session?.id ?? null;
+  setTabSession(id);
+  composer.open(id);
+  picker.set(chat.model);
+  sessions.select(id);
+  changed();
+}
+
+/** Something that the list, the title or the buttons tell of. */
+function changed() {
+  named();
+  composer.running(chat.turn !== null);
+  if (chat.turn?.accepted || !chat.turn) sessions.refresh();
+}
+
+function named() {
+  const name = chat.session?.title ?? "";
+  title.textContent = name;
+  document.title = name ? `${name} – Onebox` : "Onebox";
+}
+
+function greeting() {
+  const choose = (text) => {
+    composer.write(text);
+    document.getElementById("message").focus();
+  };
+  return el("div", { class: "greeting" },
+    el("span", { class: "logo large", "aria-hidden": "true" }, icon("spark")),
+    el("h2", null, t("greeting")),
+    el("p", { class: "muted" }, t("greeting.what")),
+    el("div", { class: "suggestions" }, suggestions.map((key) =>
+      el("button", { type: "button", class: "suggestion", onclick: () => choose(t(`${key}.text`)) },
+        el("strong", null, t(key)), el("span", { class: "muted" }, t(`${key}.text`))))));
+}
+
+function fresh({ push = true } = {}) {
+  showChat();
+  chat.wish = { model: recall("model", ""), settings: usualSettings() };
+  thread.clear();
+  chat.clear();
+  if (push) history.pushState({ session: null }, "");
+  sidebar.chosen();
+  composer.focus();
+}
+
+async function openSession(id, { push = true } = {}) {
+  showChat();
+  thread.clear(el("p", { class: "muted loading" }, t("loading")));
+  if (push) history.pushState({ session: id }, "");
+  sidebar.chosen();
+  await chat.open(id);
+  composer.focus();
+}
+
+async function branchOff(message) {
+  try {
+    const made = await server.branch(chat.session.id, message.id);
+    await openSession(made.id);
+    announce(t("branched"));
+  } catch (error) {
+    report(error);
+  }
+}
+
+function agents() {
+  openAgents({
+    bases: () => picker.bases,
+    admin: app.classList.contains("admin"),
+    changed: () => picker.refresh(),
+    use: async (name) => {
+      fresh();
+      await picker.refresh();
+      picker.set(name);
+      chat.change({ model: name });
+    },
+  });
+}
+
+/** The operator's part comes when somebody wants it. */
+async function operator() {
+  sidebar.chosen();
+  if (leaveOperator) return;
+  const root = el("section", { class: "operator", tabindex: "-1" });
+  try {
+    const { mount, words } = await import("./operator.js");
+    addWords(words);
+    document.head.append(el("link", { rel: "stylesheet", href: "/page/operator.css" }));
+    app.classList.add("operating");
+    document.querySelector("main").append(root);
+    const unmount = mount(root, { api, t, el });
+    title.textContent = t("operator");
+    leaveOperator = () => {
+      unmount?.();
+      root.remove();
+    };
+    root.focus();
+  } catch {
+    banner.show(t("operator.missing"));
+  }
+}
+
+function showChat() {
+  leaveOperator?.();
+  leaveOperator = null;
+  app.classList.remove("operating");
+}
+
+function build(me) {
+  app.classList.toggle("admin", me.admin);
+  sidebar = new Sidebar(app, sessions.node, {
+    fresh: () => fresh(),
+    agents,
+    importFile: () => sessions.importFile(),
+    operator: me.admin ? operator : null,
+    leave: me.keys ? leave : null,
+  });
+  const settings = iconButton("sliders", t("settings"), () =>
+    openSettings(chat.settings, (said) => chat.change({ settings: said })), { class: "chat-only" });
+  app.append(el("main", null,
+    el("header", { class: "top" }, sidebar.toggleButton, picker.node, title, el("span", { class: "spring" }), settings,
+      iconButton("plus", t("new"), () => fresh(), { class: "fresh-icon" })),
+    el("div", { id: "banner" }), thread.node, composer.node));
+}
+
+async function leave() {
+  await server.logout().catch(report);
+  setTabSession(null);
+  location.reload();
+}
+
+function keys() {
+  listen({
+    stop: () => (chat.turn ? chat.stop() : false),
+    fresh: () => fresh(),
+    search: () => {
+      sidebar.open();
+      sessions.focusSearch();
+    },
+    sidebar: () => sidebar.toggle(),
+    write: () => document.getElementById("message").focus(),
+    copy: () => [...document.querySelectorAll(".message.assistant .actions .copy")].at(-1)?.click(),
+  });
+}
+
+async function start() {
+  const sentence = await useToken();
+  onUnauthorised(() => {
+    chat.stopLine();
+    askForKey(() => location.reload(), sentence);
+  });
+  const me = await server.me().catch((error) => error);
+  if (me instanceof Error) return begin(me);
+  build(me);
+  keys();
+  addEventListener("popstate", ({ state }) => {
+    if (state?.session) openSession(state.session, { push: false });
+    else fresh({ push: false });
+  });
+  const id = tabSession();
+  history.replaceState({ session: id }, "");
+  if (id) openSession(id, { push: false });
+  else fresh({ push: false });
+  chat.start();
+  await picker.refresh();
+  return null;
+}
+
+/** The server does not say who this is: a key is asked for already, or it cannot be reached. */
+function begin(error) {
+  if (error.status === 401) return;
+  app.replaceChildren(el("main", { class: "unreachable" }, el("p", { role: "alert" }, error.message),
+    el("button", { type: "button", class: "btn", onclick: () => location.reload() }, t("retry"))));
+}
+
+start();
