@@ -27,6 +27,7 @@ from api.openai import models as openai_models
 from api.openai.responses import create, stored
 from api.openai.responses.store import Store
 from api.origins import Reach
+from api.page import routes as page
 from api.store.agents import Agents
 from api.store.database import Database, temporary
 from api.store.errors import StoreFailed
@@ -37,7 +38,7 @@ from inference import Models
 _OPENAI = (openai_models, chat, completions, create, stored, embeddings, tokens)
 _OLLAMA = (generation, ollama_embeddings, ollama_models, pull)
 _GATEWAY = (gateway_chat, gateway_models, gateway_agents, sessions, gateway_health, operator)
-_ROOMS = (health, metrics, *_OPENAI, messages, *_OLLAMA, streams, *_GATEWAY)
+_ROOMS = (health, page, metrics, *_OPENAI, messages, *_OLLAMA, streams, *_GATEWAY)
 
 
 def create_app(

@@ -2,33 +2,33 @@
 
 Decides by the path that the router will see and by headers, never by a URL put together from
 both: `Host` is the client's to choose. What a path needs is deny by default, so a new route is
-closed before anybody thinks of it. An answer's parts pass through untouched.
+closed before anybody thinks of it. An answer's parts pass through untouched. Whose a request is
+`api.admission` knows.
 """
 
 import asyncio
 import logging
 import re
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Container, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any, Final, Protocol
 
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.errors import (
-    KeysUnreadable,
-    NotAdmin,
-    NotJson,
-    WrongHost,
-    WrongKey,
-    error_response,
-)
+from api import admission
+from api.admission import Admission, Headers, Shown, shown_in, without_token
+from api.errors import NotAdmin, NotJson, WrongHost, error_response
 from api.keys import Key, KeyFile
-from api.limits import Limits
+from api.limits import Usage
 from api.origins import Reach
+from api.page.files import PATHS
 from api.paths import meant
-from inference import InferenceError, Models
+from api.sockets import Sockets
+from inference import InferenceError
 
-PUBLIC: Final = frozenset({"/", "/health", "/ready"})
+PUBLIC: Final = frozenset({"/", "/health", "/ready", "/api/v1/login"}) | PATHS
 ADMIN: Final = frozenset({"/metrics", "/api/pull"})
 OPERATOR: Final = "/api/v1/operator"  # with all that is below it
 # What a page of ours may do: nothing that did not come from here, and no text becomes script.
@@ -47,35 +47,36 @@ HEADERS: Final = [  # of every answer
 _LOOK_EVERY: Final = 0.25  # seconds
 _log = logging.getLogger(__name__)
 _JSON: Final = re.compile(rb"application/([a-z0-9.!#$&^_-]+\+)?json[ \t]*(;[^,]*)?")
-_READ: Final = frozenset(
-    {
-        b"host",
-        b"origin",
-        b"sec-fetch-site",
-        b"authorization",
-        b"x-api-key",
-        b"content-type",
-        b"content-encoding",
-    }
-)
-
-Headers = Mapping[bytes, bytes]
+_READ: Final = admission.READ | {
+    b"host",
+    b"origin",
+    b"sec-fetch-site",
+    b"content-type",
+    b"content-length",
+    b"content-encoding",
+    b"transfer-encoding",
+}
 
 
 class Guard:
-    """ASGI middleware. Leaves `tenant` and `trusted` in the request's state."""
+    """ASGI middleware. Leaves in a request's state whose it is (`tenant`), whether it may use the
+    operator's routes (`admin`) and learn what is not for everybody (`trusted`).
 
-    def __init__(self, app: ASGIApp, reach: Reach, keys: KeyFile | None) -> None:
+    A WebSocket is counted when it is answered: there is `answering`, to be called for a `with`
+    block around each answer, which raises `TooManyRequests`.
+    """
+
+    def __init__(self, app: ASGIApp, reach: Reach, admission: Admission, sockets: Sockets) -> None:
         self._app = app
         self._reach = reach
-        self._keys = keys
-        self._limits = Limits()
+        self._admission = admission
+        self._sockets = sockets
         self._enter: ASGIApp = self._with_key
         if reach.origins:
             self._enter = CORSMiddleware(
                 self._with_key,
                 allow_origins=reach.origins,
-                allow_methods=("GET", "HEAD", "POST", "DELETE"),
+                allow_methods=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
                 allow_headers=("*",),
                 allow_private_network=True,
                 expose_headers=("Retry-After",),
@@ -97,14 +98,19 @@ class Guard:
             await self._enter(scope, receive, send)
 
     async def _with_key(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = scope["onebox.headers"]
         try:
-            key = self._caller(scope, scope["onebox.headers"])
-            _check_type(scope, scope["onebox.headers"])
-            usage = key and self._limits.usage(key)
-            if usage:
+            shown = shown_in(headers, _token(scope))
+            key = self._caller(scope, shown)
+            _check_type(scope, headers)
+            usage = key and self._admission.limits.usage(key)
+            if scope["type"] == "http" and usage:
                 usage.begin()
         except InferenceError as error:
             await _refuse(error, scope, receive, send)
+            return
+        if scope["type"] == "websocket":
+            await self._on_socket(scope, receive, send, usage, shown)
             return
         try:
             await self._app(scope, receive, send)
@@ -112,48 +118,84 @@ class Guard:
             if usage:
                 usage.end()
 
-    def _caller(self, scope: Scope, headers: Headers) -> Key | None:
+    async def _on_socket(
+        self, scope: Scope, receive: Receive, send: Send, usage: Usage | None, shown: Shown
+    ) -> None:
+        state = scope["state"]
+        busy = state.get("busy", nullcontext())
+        state["answering"] = partial(_answering, usage, busy)
+        with self._sockets.opened(state["tenant"], shown.only_cookie, send):
+            await self._app(scope, receive, send)
+
+    def _caller(self, scope: Scope, shown: Shown) -> Key | None:
         """The key a request came with, where it needs one. Raises what stands against it."""
         path, state = scope["path"], scope.setdefault("state", {})
-        locked = self._keys is not None and self._keys.required()
-        state.update(tenant="", trusted=not locked)
-        if self._keys is None or not locked:
+        locked = self._admission.required()
+        state.update(tenant="", trusted=not locked, admin=not locked)
+        if not locked:
             return None
-        secret = _credential(headers)
-        key = self._keys.find(secret) if secret else None
+        key = self._admission.find(shown)
         state["trusted"] = key is not None
         if path in PUBLIC:
             return None
         if key is None:
-            raise self._refusal(scope, secret)
+            raise self._admission.refusal(shown, address_of(scope))
         if is_for_admins(path) and not key.admin:
             raise NotAdmin("This address needs an API key with the scope admin.")
-        state["tenant"] = key.tenant
+        state.update(tenant=key.tenant, admin=key.admin)
         return key
-
-    def _refusal(self, scope: Scope, secret: bytes | None) -> InferenceError:
-        if self._keys and self._keys.damaged:
-            return KeysUnreadable("The server cannot read its key file; its log says why.")
-        if secret is None:
-            return WrongKey("An API key is needed, as Authorization: Bearer KEY or x-api-key: KEY.")
-        # A right key would have passed: whoever shares an address with a guesser is not locked out.
-        self._limits.failed(scope["client"][0] if scope.get("client") else "")
-        return WrongKey("This API key is not valid here.")
 
 
 def is_for_admins(path: str) -> bool:
     return path in ADMIN or path == OPERATOR or path.startswith(f"{OPERATOR}/")
 
 
-async def expel_revoked(models: Models, keys: KeyFile) -> None:
+def address_of(scope: Scope) -> str:
+    client = scope.get("client")
+    return client[0] if client else ""
+
+
+class Keeper(Protocol):
+    """Of what belongs to tenants."""
+
+    def expel(self, tenants: Container[str]) -> None: ...
+
+
+async def expel_revoked(keys: KeyFile, *keepers: Keeper) -> None:
     """End what a key has asked for, running or recorded, soon after it was taken away."""
     while True:
         await asyncio.sleep(_LOOK_EVERY)
         try:
             if keys.required() and not keys.damaged:  # a damaged file does not say who is left
-                models.expel(keys.tenants)
+                for keeper in keepers:
+                    keeper.expel(keys.tenants)
         except Exception:  # nobody would notice that nobody looks any more
             _log.exception("Removed keys could not be looked for.")
+
+
+@contextmanager
+def _answering(usage: Usage | None, busy: AbstractContextManager[Any]) -> Iterator[None]:
+    if usage:
+        usage.begin()
+    try:
+        with busy:
+            yield
+    finally:
+        if usage:
+            usage.end()
+
+
+def _token(scope: Scope) -> bytes | None:
+    """The one-time token of a request that may have one, which nobody sees any more."""
+    path = scope["path"]
+    if path in PUBLIC or not (path == "/ws" or _is_gateway(path)):
+        return None
+    scope["query_string"], token = without_token(scope["query_string"])
+    return token
+
+
+def _is_gateway(path: str) -> bool:
+    return path.startswith("/api/v1/")
 
 
 def _read(scope: Scope) -> Headers:
@@ -165,32 +207,26 @@ def _read(scope: Scope) -> Headers:
     return found
 
 
-def _credential(headers: Headers) -> bytes | None:
-    """The one key that is shown; None if none is, b"" if it is malformed or there are two."""
-    shown = {headers[b"x-api-key"]} if b"x-api-key" in headers else set()
-    if b"authorization" in headers:
-        scheme, _, secret = headers[b"authorization"].partition(b" ")
-        shown.add(secret.strip() if scheme.lower() == b"bearer" else b"")
-    if not shown:
-        return None
-    return shown.pop() if len(shown) == 1 else b""
-
-
 def _check_type(scope: Scope, headers: Headers) -> None:
     """Raises `NotJson`: what a page may send without asking first, forms and text, is not JSON.
 
     Ollama's own examples say nothing of the type; no browser sends such a request without a word of
-    where it comes from.
+    where it comes from. What has no body needs no type.
     """
-    if scope.get("method") != "POST":
+    if scope.get("method") != "POST" or _has_no_body(headers):
         return
     if headers.get(b"content-encoding", b"identity").lower() != b"identity":
         raise NotJson("Compressed bodies are not understood: send it without Content-Encoding.")
     from_a_page = b"origin" in headers or b"sec-fetch-site" in headers
-    if scope["path"].startswith("/api/") and not from_a_page:
+    ollama = scope["path"].startswith("/api/") and not _is_gateway(scope["path"])
+    if ollama and not from_a_page:
         return
     if not _JSON.fullmatch(headers.get(b"content-type", b"").lower()):
         raise NotJson("The body must be JSON: send it with Content-Type: application/json.")
+
+
+def _has_no_body(headers: Headers) -> bool:
+    return b"transfer-encoding" not in headers and headers.get(b"content-length", b"0") == b"0"
 
 
 async def _refuse(error: InferenceError, scope: Scope, receive: Receive, send: Send) -> None:

@@ -3,9 +3,9 @@
 from typing import Final, NotRequired, TypedDict
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse
 
-from api.document import JSON, TEXT, Operation
+from api.document import JSON, Operation
 from inference import Models
 
 router = APIRouter()
@@ -24,7 +24,6 @@ class Readiness(TypedDict):
 _READ: Final = ("get", "head")
 
 OPERATIONS: Final = (
-    Operation("/", "One line: it runs", {200: {TEXT: str}}, methods=_READ),
     Operation("/health", "The process lives", {200: {JSON: Life}}, methods=_READ),
     Operation(
         "/ready",
@@ -33,12 +32,6 @@ OPERATIONS: Final = (
         methods=_READ,
     ),
 )
-
-
-@router.api_route("/", methods=["GET", "HEAD"])
-async def root() -> Response:
-    """Programs made for Ollama look for these very words."""
-    return PlainTextResponse("Ollama is running")
 
 
 @router.api_route("/health", methods=["GET", "HEAD"])

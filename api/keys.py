@@ -80,6 +80,10 @@ class KeyFile:
         digest = hashlib.sha256(secret).hexdigest()
         return next((key for key in self._keys if hmac.compare_digest(key.sha256, digest)), None)
 
+    def of(self, tenant: str | None) -> Key | None:
+        """The key in whose name somebody asks, as of the last `required`."""
+        return next((key for key in self._keys if key.tenant == tenant), None)
+
     def _stamp_now(self) -> tuple[int, int, int] | None:
         try:
             status = os.stat(self._path)

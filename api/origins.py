@@ -61,6 +61,17 @@ class Reach:
         return page is None or page in (f"http://{host}", f"https://{host}")
 
 
+def is_own_page(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a page of this very server asks, or no page: a browser's user, a program.
+
+    Other ports of a host are the same site, for which browsers add cookies.
+    """
+    host, origin = headers.get(b"host", b"").lower(), headers.get(b"origin")
+    site = headers.get(b"sec-fetch-site", b"none")
+    ours = (None, b"http://" + host, b"https://" + host)
+    return site in (b"none", b"same-origin") and origin in ours
+
+
 def _is_address(name: str) -> bool:
     bare = name.removeprefix("[").removesuffix("]")
     try:

@@ -117,8 +117,9 @@ class Line:
         """One turn, with whatever goes wrong."""
         meter, outcome = Meter(self._metrics, "websocket"), 499
         try:
-            meter.hold(size)
-            await self._follow(await opening, told, meter)
+            with self._socket.state.answering():
+                meter.hold(size)
+                await self._follow(await opening, told, meter)
             outcome = 200
         except InferenceError as error:
             outcome = status_of(error)

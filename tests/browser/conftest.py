@@ -1,0 +1,36 @@
+"""A real Chromium without a window, for the tests of the page: one for all of them."""
+
+import os
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, async_playwright
+
+from setup.chromium import ADVICE, installed
+from tests.browser.person import Person, sitting_down
+
+AS_ROOT = ["--no-sandbox"] if os.geteuid() == 0 else []
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    path = installed()
+    if not path and os.environ.get("CI"):
+        pytest.fail(ADVICE)
+    if not path:
+        pytest.skip(ADVICE)
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=path, args=["--headless=new", *AS_ROOT]
+        )
+        yield browser
+        await browser.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def person(browser: Browser) -> AsyncIterator[Person]:
+    """Somebody in front of a fresh browser, who sees all that goes wrong in it."""
+    async with sitting_down(browser) as person:
+        yield person
+        await person.saw_nothing_wrong()

@@ -1,0 +1,97 @@
+"""Somebody in front of the page: what they do, what they see, and what must never happen."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from playwright.async_api import Browser, ConsoleMessage, Locator, Page, Request, expect
+
+# Written down by the browser itself, whatever the page does afterwards.
+_WATCH = """
+window.__violations = [];
+document.addEventListener('securitypolicyviolation', (event) => {
+  window.__violations.push(`${event.violatedDirective} ${event.blockedURI} ${event.sample}`);
+});
+"""
+
+
+class Person:
+    """`wrong` collects dialogs, errors of scripts and what the page asks of other hosts."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.wrong: list[str] = []
+        self.forgiven: tuple[str, ...] = ()
+        self._host = ""
+        page.on("dialog", self._dialog)
+        page.on("pageerror", lambda error: self.wrong.append(f"error: {error}"))
+        page.on("console", self._console)
+        page.on("request", self._request)
+
+    async def _dialog(self, dialog: Any) -> None:
+        self.wrong.append(f"dialog: {dialog.message}")
+        await dialog.dismiss()
+
+    def _console(self, message: ConsoleMessage) -> None:
+        if message.type == "error" and not any(said in message.text for said in self.forgiven):
+            self.wrong.append(f"console: {message.text}")
+
+    def _request(self, request: Request) -> None:
+        if not request.url.startswith((self._host, "blob:", "data:")):
+            self.wrong.append(f"request: {request.url}")
+
+    def forgive(self, *texts: str) -> None:
+        """What the browser's console will say of what a test does on purpose."""
+        self.forgiven += texts
+
+    async def saw_nothing_wrong(self) -> None:
+        violations = [] if self.page.is_closed() else await self.page.evaluate("__violations")
+        assert [*self.wrong, *violations] == []
+
+    async def open(self, url: str, path: str = "/") -> None:
+        self._host = url
+        await self.page.goto(url + path)
+        await self.ready()
+
+    async def ready(self) -> None:
+        await expect(self.page.locator("#message")).to_be_visible()
+
+    async def say(self, text: str) -> None:
+        await self.page.fill("#message", text)
+        await self.page.press("#message", "Enter")
+
+    def see(self, selector: str, text: str | None = None) -> Locator:
+        found = self.page.locator(selector)
+        return found.filter(has_text=text) if text else found
+
+    def button(self, name: str) -> Locator:
+        return self.page.get_by_role("button", name=name, exact=True)
+
+    @property
+    def answers(self) -> Locator:
+        return self.page.locator(".message.assistant")
+
+    async def answered(self, text: str = "", number: int = 1) -> Locator:
+        """The answer, once `number` of them are there and the last is whole."""
+        await expect(self.answers).to_have_count(number)
+        await expect(self.page.locator(".app:not(.running)")).to_be_attached()
+        if text:
+            await expect(self.answers.last.locator(".answer > .markdown")).to_contain_text(text)
+        return self.answers.last
+
+    async def run(self, script: str, *arguments: Any) -> Any:
+        """What a function of JavaScript gives for `arguments`."""
+        return await self.page.evaluate(f"async (given) => ({script})(...given)", list(arguments))
+
+
+@asynccontextmanager
+async def sitting_down(browser: Browser, **how: Any) -> AsyncIterator[Person]:
+    """Somebody with a browser that knows nothing yet; `how` are options of its context."""
+    context = await browser.new_context(**({"locale": "en-GB"} | how))
+    try:
+        await context.add_init_script(_WATCH)
+        page = await context.new_page()
+        page.set_default_timeout(10_000)
+        yield Person(page)
+    finally:
+        await context.close()
