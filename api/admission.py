@@ -41,10 +41,10 @@ class Shown:
 class Admission:
     """The keys of a server, and what stands for them; `limits` are what each may do."""
 
-    def __init__(self, keys: KeyFile | None, logins: Logins) -> None:
+    def __init__(self, keys: KeyFile | None) -> None:
         self.limits = Limits()
+        self.logins: Logins | None = None  # until the database is open
         self._keys = keys
-        self._logins = logins
 
     def required(self) -> bool:
         """Whether requests need a key now."""
@@ -56,9 +56,11 @@ class Admission:
             return None
         if shown.secret is not None:
             return None if shown.token is not None else self._keys.find(shown.secret)
+        if self.logins is None:
+            return None
         if shown.token is not None:
-            return self._keys.of(self._logins.tokens.take(shown.token))
-        return self._keys.of(self._logins.tenant_of(shown.cookie or b""))
+            return self._keys.of(self.logins.tokens.take(shown.token))
+        return self._keys.of(self.logins.tenant_of(shown.cookie or b""))
 
     def log_in(self, secret: bytes, address: str) -> Key:
         """The key that `secret` is, or is a token of. Raises as `refusal`."""

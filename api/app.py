@@ -8,12 +8,13 @@ from fastapi import FastAPI
 from starlette.datastructures import State
 
 from api import document, errors, health, metrics, streams
+from api.admission import Admission
 from api.anthropic import messages
 from api.gateway import agents as gateway_agents
 from api.gateway import chat as gateway_chat
 from api.gateway import health as gateway_health
+from api.gateway import login, operator, sessions, websocket
 from api.gateway import models as gateway_models
-from api.gateway import operator, sessions, websocket
 from api.gateway.machine import Machine
 from api.gateway.turns import Turns
 from api.guard import Guard, expel_revoked
@@ -28,16 +29,19 @@ from api.openai.responses import create, stored
 from api.openai.responses.store import Store
 from api.origins import Reach
 from api.page import routes as page
+from api.sockets import Sockets
 from api.store.agents import Agents
 from api.store.database import Database, temporary
 from api.store.errors import StoreFailed
+from api.store.logins import Logins
 from api.store.sessions import Sessions
 from api.tape import Archive
 from inference import Models
 
 _OPENAI = (openai_models, chat, completions, create, stored, embeddings, tokens)
 _OLLAMA = (generation, ollama_embeddings, ollama_models, pull)
-_GATEWAY = (gateway_chat, gateway_models, gateway_agents, sessions, gateway_health, operator)
+_PLATFORM = (gateway_chat, gateway_models, gateway_agents, sessions)
+_GATEWAY = (*_PLATFORM, login, gateway_health, operator)
 _ROOMS = (health, page, metrics, *_OPENAI, messages, *_OLLAMA, streams, *_GATEWAY)
 
 
@@ -59,7 +63,8 @@ def create_app(
         with kept as opened, app.state.log.attached():
             await _open(app.state, opened)
             await models.start()
-            watching = asyncio.create_task(expel_revoked(models, keys)) if keys else None
+            expelling = expel_revoked(keys, models, app.state.sockets) if keys else None
+            watching = asyncio.create_task(expelling) if expelling else None
             try:
                 yield
             finally:
@@ -76,8 +81,15 @@ def create_app(
     app.state.log = LogTail()
     app.state.archive = Archive()
     app.state.responses = Store()
+    app.state.sockets = Sockets()
+    app.state.admission = Admission(keys)
     errors.install(app)
-    app.add_middleware(Guard, reach=reach or Reach(), keys=keys)
+    app.add_middleware(
+        Guard,
+        reach=reach or Reach(),
+        admission=app.state.admission,
+        sockets=app.state.sockets,
+    )
     for room in (*_ROOMS, websocket):
         app.include_router(room.router)
     document.install(app, [operation for room in _ROOMS for operation in room.OPERATIONS])
@@ -87,9 +99,11 @@ def create_app(
 async def _open(state: State, database: Database) -> None:
     """What is kept in `database`, as it was left; what the server before was writing is cut."""
     state.database = database
+    state.logins = state.admission.logins = Logins(database)
     state.agents = Agents(database)
     state.sessions = Sessions(database)
     state.turns = Turns(state.models, state.sessions, state.agents)
+    await state.logins.open()
     await state.agents.open()
     with suppress(StoreFailed):  # who only wants answers gets them from a full disk as well
         await state.sessions.cut_running()

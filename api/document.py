@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from api import __version__
+from api.admission import COOKIE
 from api.dialects import dialect_of
 from api.errors import RETRIED
 from api.guard import PUBLIC
@@ -69,6 +70,7 @@ _OWN: Final = Operation("/openapi.json", "This document", {200: {JSON: Schema}})
 _KEYS: Final = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+    "cookie": {"type": "apiKey", "in": "cookie", "name": COOKIE},
 }
 
 
@@ -147,7 +149,11 @@ def _response(
     operation: Operation, status: int, by_media: Mapping[str, Any], schema_of: Mapping[Any, Schema]
 ) -> Schema:
     error = {"$ref": f"{COMPONENTS}{operation.error_type.__name__}"}
-    content = {media: _media(media, schema_of[type], error) for media, type in by_media.items()}
+    stream = dialect_of(operation.path).media
+    content = {
+        media: _streamed(schema_of[type], error) if media == stream else {"schema": schema_of[type]}
+        for media, type in by_media.items()
+    }
     response: Schema = {"description": HTTPStatus(status).phrase, "content": content}
     if status in operation.refusals and status in RETRIED:
         seconds = {"required": True, "schema": {"type": "integer", "minimum": 1}}
@@ -155,9 +161,7 @@ def _response(
     return response
 
 
-def _media(media: str, schema: Schema, error: Schema) -> Schema:
+def _streamed(schema: Schema, error: Schema) -> Schema:
     """OpenAPI 3.1 has no schema for the events of a stream; ours says what is in each, be it an
     event or a line."""
-    if media in (JSON, TEXT, MARKDOWN):
-        return {"schema": schema}
     return {"x-event-data": {"anyOf": [schema, error]}}

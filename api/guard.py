@@ -103,7 +103,7 @@ class Guard:
             shown = shown_in(headers, _token(scope))
             key = self._caller(scope, shown)
             _check_type(scope, headers)
-            usage = key and self._admission.limits.usage(key)
+            usage = self._admission.limits.usage(key) if key else None
             if scope["type"] == "http" and usage:
                 usage.begin()
         except InferenceError as error:

@@ -91,7 +91,7 @@ class Line:
         turn = self._turns.running(session, self._tenant) if session else self._turn
         if turn:
             await turn.stop()
-        elif self._work and not session:
+        elif self._work and not self._turn:
             self._stopping = True
             self._work.cancel()
 

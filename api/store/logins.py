@@ -37,7 +37,7 @@ class Login(Struct, frozen=True):
 
 
 class Logins:
-    """The cookies in `database`; to be loaded before the first request."""
+    """The cookies in `database`, to be opened before the first request, and `tokens`."""
 
     def __init__(self, database: Database, clock: Clock = time.time) -> None:
         self._database = database
@@ -45,14 +45,9 @@ class Logins:
         self._logins: dict[str, Login] = {}
         self.tokens = Tokens()
 
-    async def load(self) -> None:
+    async def open(self) -> None:
         """Raises StoreFailed."""
-
-        def work(connection: sqlite3.Connection) -> list[tuple[str, str, float]]:
-            self._sweep(connection)
-            return connection.execute("SELECT sha256, tenant, expires FROM logins").fetchall()
-
-        rows = await self._database.write(work)
+        rows = await self._database.read(_all)
         self._logins = {digest: Login(tenant, expires) for digest, tenant, expires in rows}
 
     async def add(self, tenant: str) -> str:
@@ -114,6 +109,10 @@ class Tokens:
         """In whose name a token is shown, the first time."""
         login = self._tokens.pop(_digest(secret), None)
         return login.tenant if login and login.expires > self._clock() else None
+
+
+def _all(connection: sqlite3.Connection) -> list[tuple[str, str, float]]:
+    return connection.execute("SELECT sha256, tenant, expires FROM logins").fetchall()
 
 
 def _digest(secret: bytes) -> str:
