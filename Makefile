@@ -28,6 +28,7 @@ serve: install ## Serve MODEL (a name of models.yaml or a path to a GGUF), furth
 	@$(BIN)/onebox serve $(MODEL) $(ARGS)
 
 test: dev ## Run the tests, options of pytest in ARGS
+	@$(PYTHON) -m setup.debian
 	@$(BIN)/python -m pytest $(ARGS)
 
 test-0.6b: dev ## Pull the real Qwen3-0.6B and run the end-to-end tests on it (needs the hub)

@@ -144,13 +144,16 @@ class Models:
             await pool.until_ready()
             return waited
 
-    async def unload(self, name: str | None) -> None:
-        """End the worker of a model: now, or when nobody uses it any more. Raises UnknownModel."""
+    async def unload(self, name: str | None) -> bool:
+        """End the worker of a model: now, or when nobody uses it any more; whether there is one.
+        Raises UnknownModel."""
         seat = self._seat(name)
-        if seat.pool or seat.loading:
-            seat.stay = 0.0
+        if not (seat.pool or seat.loading):
+            return False
+        seat.stay = 0.0
         if seat.idle:
             await asyncio.wait({self._seats.unload(seat)})
+        return True
 
     def pull(self, name: str | None) -> AsyncGenerator[PullProgress, None]:
         """Bring the weights of a listed model here, and verify them.

@@ -200,4 +200,4 @@ async def test_service_routes_answer_as_it_says(openapi, state):
     async with serving(pool) as url:
         for case in plain + named:
             await asyncio.to_thread(case.call_and_validate, base_url=url, excluded_checks=meant)
-    assert len(plain) == 16
+    assert {"/ready", "/metrics", "/api/tags", "/api/v1/sessions"} <= {one.path for one in plain}

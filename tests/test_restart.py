@@ -14,7 +14,8 @@ from tests.talking import new_session, said, session, talking
 COMMAND = [sys.executable, "-c", "from api.cli import app; app()", "serve", "--port", "0"]
 CONFIG = """
 server: {{drain_seconds: 0, database: {database}}}
-models: {{demo: {{bundled: qwen3-demo, aliases: [default], slots: 8, context: 16384}}}}
+models:
+  demo: {{bundled: qwen3-demo, aliases: [default], slots: 8, context: 16384, thinking: false}}
 """
 ANSWERS = 8
 

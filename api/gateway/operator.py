@@ -150,8 +150,8 @@ async def cancel(http: Request, id: str) -> Response:
 async def unload(http: Request, name: str) -> Response:
     """Raises `UnknownModel`."""
     models: Models = http.app.state.models
-    await models.unload(name)
-    _log.warning("%s unloads %s.", _who(http), models.name_of(name))
+    if await models.unload(name):
+        _log.warning("%s unloads %s.", _who(http), models.name_of(name))
     return Response(status_code=204)
 
 

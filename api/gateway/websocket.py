@@ -91,7 +91,7 @@ class Line:
         turn = self._turns.running(session, self._tenant) if session else self._turn
         if turn:
             await turn.stop()
-        elif self._work and not session:
+        elif self._work and not self._turn:
             self._stopping = True
             self._work.cancel()
 
@@ -117,8 +117,9 @@ class Line:
         """One turn, with whatever goes wrong."""
         meter, outcome = Meter(self._metrics, "websocket"), 499
         try:
-            meter.hold(size)
-            await self._follow(await opening, told, meter)
+            with self._socket.state.answering():
+                meter.hold(size)
+                await self._follow(await opening, told, meter)
             outcome = 200
         except InferenceError as error:
             outcome = status_of(error)

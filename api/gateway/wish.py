@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from secrets import token_hex
 from typing import Annotated, Any, Final, Self
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from api.body import MAX_BODY, Word
 from api.fields import STRING, Content
@@ -41,17 +43,20 @@ _PAIR: Final = {
     "minItems": 2,
     "maxItems": 2,
 }
+
+
+class OrPairs:
+    """Says in a JSON schema that a message may be a pair instead."""
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler(core)
+        return {**schema, "items": {"anyOf": [schema["items"], _PAIR]}}
+
+
 History = Annotated[
-    list[MessageBody],
-    Field(max_length=_MESSAGES),
-    BeforeValidator(_messages),
-    WithJsonSchema(
-        {
-            "type": "array",
-            "items": {"anyOf": [{"$ref": "#/components/schemas/MessageBody"}, _PAIR]},
-            "maxItems": _MESSAGES,
-        }
-    ),
+    list[MessageBody], Field(max_length=_MESSAGES), BeforeValidator(_messages), OrPairs()
 ]
 
 

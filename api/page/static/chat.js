@@ -22,6 +22,7 @@ export class Chat {
   #frame = 0;
   #opening = 0;
   #blip = 0;
+  #stale = false; // an answer failed: perhaps since the server stopped, which it stores as cut
 
   constructor(screen) {
     this.#screen = screen;
@@ -88,6 +89,7 @@ export class Chat {
     this.head = found?.head ?? null;
     this.summaries = found?.summaries ?? [];
     this.turn = null;
+    this.#stale = false;
     const running = found?.running && this.tree.get(found.running);
     if (running) this.#follow(running);
     this.#screen.opened();
@@ -166,6 +168,7 @@ export class Chat {
     this.#show();
     this.#screen.changed();
     if (user) this.#screen.unsent(user.content);
+    if (!sentence) return; // it was stopped before it began
     const again = () => {
       if (user) this.#screen.unsent("");
       this.#begin(user && unsentMessage(ask.parent, ask.message), emptyAnswer(user?.id ?? ask.parent), ask);
@@ -206,6 +209,7 @@ export class Chat {
     this.#blip = 0;
     banner.hide("down");
     const { turn } = this;
+    if (!turn && this.session && this.#stale) this.#reload(null);
     if (!turn || !this.session) return;
     if (!turn.sent) this.#ask(turn);
     else if (turn.accepted) this.#line.send({ session_id: this.session.id, resume: true });
@@ -282,10 +286,11 @@ export class Chat {
     const { accepted, answer } = this.turn;
     cancelAnimationFrame(this.#frame);
     this.#frame = 0;
-    if (how === "error" && !accepted) {
-      this.#unsent(answer.error || t("error.unknown"));
+    if (!accepted) {
+      this.#unsent(how === "error" ? answer.error || t("error.unknown") : "");
       return;
     }
+    this.#stale = how === "error";
     this.turn = null;
     this.#show();
     this.#screen.changed();

@@ -123,5 +123,7 @@ function switcher(message, siblings, actions) {
 export function summaryNotice(summary) {
   return el("details", { class: "summary" },
     el("summary", null, t("compacted", { count: summary.messages })),
-    el("div", { class: "system-text", dir: "auto" }, summary.content));
+    el("div", { class: "system-text", dir: "auto" }, summary.content),
+    summary.facts?.length > 0 &&
+      el("ul", { class: "facts" }, summary.facts.map((fact) => el("li", { dir: "auto" }, fact))));
 }
