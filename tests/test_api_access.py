@@ -273,7 +273,7 @@ async def test_a_key_that_is_taken_away_ends_what_it_asked_for(
 async def test_a_damaged_key_file_ends_nothing_that_runs(key_file):
     keys.add(key_file, "alice")
     ring, pool = KeyFile(key_file, itertools.count().__next__), FakePool()
-    watching = asyncio.create_task(expel_revoked(pool, ring))
+    watching = asyncio.create_task(expel_revoked(ring, pool))
     async with asyncio.timeout(10):
         while not pool.spared:
             await asyncio.sleep(0.01)

@@ -9,6 +9,7 @@ from playwright.async_api import Browser, async_playwright
 
 from setup.chromium import ADVICE, installed
 from tests.browser.person import Person, sitting_down
+from tests.fake_pool import FakePool, serving
 
 AS_ROOT = ["--no-sandbox"] if os.geteuid() == 0 else []
 
@@ -34,3 +35,11 @@ async def person(browser: Browser) -> AsyncIterator[Person]:
     async with sitting_down(browser) as person:
         yield person
         await person.saw_nothing_wrong()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def workshop(browser: Browser) -> AsyncIterator[Person]:
+    """A document of ours in which nothing runs, for what modules do by themselves."""
+    async with serving(FakePool()) as url, sitting_down(browser) as person:
+        await person.page.goto(url + "/page/dom.js")
+        yield person

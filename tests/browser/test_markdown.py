@@ -1,10 +1,6 @@
 """What Markdown becomes: the parser and the colours of code, in the browser that runs them."""
 
 import pytest
-import pytest_asyncio
-
-from tests.browser.person import sitting_down
-from tests.fake_pool import FakePool, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -38,13 +34,6 @@ PIECES = """async (text, language) => {
   }
   return all;
 }"""
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def reader(browser):
-    async with serving(FakePool()) as url, sitting_down(browser) as person:
-        await person.page.goto(url + "/page/dom.js")  # a document of ours, in which nothing runs
-        yield person
 
 
 def plain(html: str) -> str:
@@ -95,12 +84,12 @@ def link(address: str, text: str) -> str:
         ("$$\na_1 * b\n$$", '<pre class="math">$$\na_1 * b\n$$</pre>'),
     ],
 )
-async def test_markdown_becomes(reader, text, html):
-    assert plain(await reader.run(SHOW, text)) == html
+async def test_markdown_becomes(workshop, text, html):
+    assert plain(await workshop.run(SHOW, text)) == html
 
 
-async def test_code_has_its_language_and_is_left_as_it_is(reader):
-    html = await reader.run(SHOW, "```js title=x\nlet a = '<i>';\n\n\tb\n```\nafter")
+async def test_code_has_its_language_and_is_left_as_it_is(workshop):
+    html = await workshop.run(SHOW, "```js title=x\nlet a = '<i>';\n\n\tb\n```\nafter")
     assert '<span class="language">js</span>' in html
     assert "&lt;i&gt;" in html
     assert html.endswith("<p dir=\"auto\">after</p>")
@@ -136,8 +125,8 @@ d */ let b = 1;
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 40])
-async def test_a_stream_ends_as_the_whole_text_does(reader, size):
-    streamed, whole = await reader.run(STREAM, SAMPLE, size)
+async def test_a_stream_ends_as_the_whole_text_does(workshop, size):
+    streamed, whole = await workshop.run(STREAM, SAMPLE, size)
     assert streamed == whole
 
 
@@ -160,8 +149,8 @@ async def test_a_stream_ends_as_the_whole_text_does(reader, size):
         ("yaml", "a: 1 # c\nb-c: 'd'", {"a": "attribute", "1": "number", "# c": "comment", "b-c": "attribute", "'d'": "string"}),
     ],
 )
-async def test_code_is_coloured(reader, language, code, kinds):
-    lines = await reader.run(PIECES, code, language)
+async def test_code_is_coloured(workshop, language, code, kinds):
+    lines = await workshop.run(PIECES, code, language)
     assert ["".join(text for _, text in line) for line in lines] == code.split("\n")
     found = {text.strip(): kind for line in lines for kind, text in line}
     assert {text: found.get(text) for text in kinds} == kinds

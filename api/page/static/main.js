@@ -66,6 +66,7 @@ let sidebar = null;
 function opened() {
   const id = chat.session?.id ?? null;
   setTabSession(id);
+  history.replaceState({ session: id }, "");
   composer.open(id);
   picker.set(chat.model);
   sessions.select(id);
@@ -223,7 +224,6 @@ async function start() {
     else fresh({ push: false });
   });
   const id = tabSession();
-  history.replaceState({ session: id }, "");
   if (id) openSession(id, { push: false });
   else fresh({ push: false });
   chat.start();

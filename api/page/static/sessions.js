@@ -12,6 +12,7 @@ export class Sessions {
   #on;
   #found = [];
   #more = false;
+  #query = ""; // what they were found by
   #current = null;
   #leaving = new Map(); // id -> the note that still can bring it back
   #asked = null; // of the search that runs
@@ -53,15 +54,26 @@ export class Sessions {
     this.#asked?.abort();
     const asked = (this.#asked = new AbortController());
     try {
-      const { sessions, more } = await server.sessions(this.#search.value.trim(), before, asked.signal);
-      this.#found = before ? [...this.#found, ...sessions] : sessions;
-      this.#more = more;
+      const query = this.#search.value.trim();
+      const { sessions, more } = await server.sessions(query, before, asked.signal);
+      this.#take(sessions, more, before, query);
       this.#show();
       const current = sessions.find(({ id }) => id === this.#current);
       if (current) this.#on.renamed(current);
     } catch (error) {
       if (error.status !== 0) report(error, () => this.refresh()); // the banner tells of no connection
     }
+  }
+
+  /** The first page again leaves what was seen of the others. */
+  #take(sessions, more, before, query) {
+    const first = new Set(sessions.map(({ id }) => id));
+    const others = this.#found.filter(({ id }) => !first.has(id));
+    const again = !before && query === this.#query && others.length > 0 && more;
+    if (before) this.#found = [...others, ...sessions];
+    else this.#found = again ? [...sessions, ...others] : sessions;
+    if (!again) this.#more = more;
+    this.#query = query;
   }
 
   #show() {
