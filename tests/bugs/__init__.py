@@ -4,6 +4,7 @@ away, one at a time."""
 from tests.bugs import (
     answers,
     dialects,
+    door,
     embeddings,
     models,
     protections,
@@ -19,4 +20,5 @@ BUGS = (
     *embeddings.BUGS,
     *models.BUGS,
     *protections.BUGS,
+    *door.BUGS,
 )
