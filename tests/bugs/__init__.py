@@ -2,6 +2,7 @@
 away, one at a time."""
 
 from tests.bugs import (
+    agents,
     answers,
     dialects,
     embeddings,
@@ -15,6 +16,7 @@ BUGS = (
     *scheduling.BUGS,
     *recovery.BUGS,
     *answers.BUGS,
+    *agents.BUGS,
     *dialects.BUGS,
     *embeddings.BUGS,
     *models.BUGS,
