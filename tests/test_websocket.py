@@ -3,6 +3,7 @@
 import asyncio
 import json
 
+import httpx
 import pytest
 
 from inference import (
@@ -282,6 +283,24 @@ async def test_a_session_has_one_answer_at_a_time_and_any_client_can_stop_it():
             ("done", "Hi"),
             ("stopped", "Hel"),
         ]
+
+
+async def test_an_answer_is_stopped_over_http_and_with_its_session():
+    gates = [Started(7), TextDelta(0, "Hel"), asyncio.Event()]
+    pool = FakePool(gates, list(gates))
+    async with serving(pool) as url, talking(url) as talk, httpx.AsyncClient(base_url=url) as http:
+        id = await new_session(url)
+        place = f"/api/v1/sessions/{id}"
+        assert (await http.post(f"{place}/stop")).json() == {"stopped": False}
+        await talk.say(message="Hi", session_id=id)
+        await talk.event()
+        assert (await http.post(f"{place}/stop")).json() == {"stopped": True}
+        assert (await talk.turn())[-1]["reason"] == "stopped"
+        await talk.say(message="Hi", session_id=id)
+        await talk.event()
+        assert (await http.delete(place)).status_code == 204
+        assert (await talk.turn())[-1]["reason"] == "stopped"
+        assert (await http.post(f"{place}/stop")).status_code == 404
 
 
 async def test_what_is_refused_leaves_nothing_behind():

@@ -7,7 +7,7 @@ from pathlib import Path
 from playwright.async_api import Browser, async_playwright, expect
 
 from inference import ReasoningDelta, Started, TextDelta
-from setup.chromium import ADVICE, installed
+from setup.debian import NEEDED, have, where
 from tests.browser.conftest import AS_ROOT
 from tests.browser.person import sitting_down
 from tests.fake_pool import FakePool, end, serving
@@ -72,15 +72,16 @@ async def take(browser: Browser, name: str, **how: object) -> None:
 
 
 async def main() -> None:
-    path = installed()
-    if not path:
-        raise SystemExit(ADVICE)
+    if why_not := have("chromium", NEEDED["chromium"]):
+        raise SystemExit(why_not)
     IMAGES.mkdir(parents=True, exist_ok=True)
     wide = {"viewport": {"width": 1180, "height": 860}}
     phone = {"viewport": {"width": 390, "height": 780}, "is_mobile": True, "has_touch": True}
     async with async_playwright() as playwright:
         args = ["--headless=new", *AS_ROOT]
-        browser = await playwright.chromium.launch(executable_path=path, args=args)
+        browser = await playwright.chromium.launch(
+            executable_path=where("chromium"), args=args
+        )
         await take(browser, "chat-light", color_scheme="light", **wide)
         await take(browser, "chat-dark", color_scheme="dark", **wide)
         await take(browser, "chat-phone", color_scheme="light", **phone)

@@ -213,6 +213,24 @@ async def test_earlier_messages_that_were_summed_up_are_told_of(person):
         await expect(person.see(".summary").first).to_be_attached()
 
 
+async def test_a_large_answer_leaves_the_page_usable(person):
+    gate, part = asyncio.Event(), "Some **words** of it, `code`, and more of them.\n\n"
+    block = "```python\n" + "x = 'a long line of code'  # here\n" * 20 + "```\n\n"
+    half = [TextDelta(0, text) for text in ([part] * 9 + [block]) * 45]
+    script = [Started(7), *half, gate, *half, TextDelta(0, "the end"), end()]
+    assert sum(len(step.text) for step in script if isinstance(step, TextDelta)) > 100_000
+    async with person.at(FakePool(script)) as url:
+        await person.open(url)
+        await person.say("Everything")
+        await expect(person.answers.locator(".code")).to_have_count(45)
+        await person.page.locator("#message").press_sequentially("I can write")
+        await expect(person.page.locator("#message")).to_have_value("I can write")
+        gate.set()
+        whole = await person.answered("the end")
+        await expect(whole.locator(".code")).to_have_count(90)
+        await expect(whole.get_by_text("the end")).to_be_in_viewport()
+
+
 async def test_what_was_not_sent_is_kept(person):
     async with person.at(FakePool()) as url:
         await person.open(url)

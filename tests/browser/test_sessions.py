@@ -123,6 +123,19 @@ async def test_a_conversation_goes_out_and_comes_back_in(person, tmp_path):
         await person.answered("they grow")
 
 
+async def test_what_nobody_has_answered_can_be_answered(person):
+    message = {"id": "1", "parent": None, "role": "user", "content": "Are you there?"}
+    about = {"title": "Open", "head": "1"}
+    whole = {"format": "onebox.session.1", "session": about, "messages": [message]}
+    async with person.at(pool("Yes.")) as url:
+        async with httpx.AsyncClient(base_url=url) as client:
+            await client.post("/api/v1/sessions/import", json=whole)
+        await person.open(url)
+        await person.see(".session").click()
+        await person.button("Answer this").click()
+        await person.answered("Yes.")
+
+
 async def test_a_file_that_is_no_conversation_is_refused(person, tmp_path):
     person.forgive("Failed to load resource")
     async with person.at(FakePool()) as url:

@@ -31,7 +31,7 @@ export function listen(on) {
 function chosen(event, on) {
   const mod = MAC ? event.metaKey : event.ctrlKey;
   const key = event.key.toLowerCase();
-  if (document.querySelector("dialog[open]")) return null;
+  if (document.querySelector("dialog[open], :popover-open")) return null;
   if (mod && !event.altKey) {
     const wanted = `${event.shiftKey ? "shift+" : ""}${key}`;
     return { k: on.search, "shift+o": on.fresh, "shift+s": on.sidebar, "shift+y": on.copy }[wanted];
