@@ -79,9 +79,7 @@ async def main() -> None:
     phone = {"viewport": {"width": 390, "height": 780}, "is_mobile": True, "has_touch": True}
     async with async_playwright() as playwright:
         args = ["--headless=new", *AS_ROOT]
-        browser = await playwright.chromium.launch(
-            executable_path=where("chromium"), args=args
-        )
+        browser = await playwright.chromium.launch(executable_path=where("chromium"), args=args)
         await take(browser, "chat-light", color_scheme="light", **wide)
         await take(browser, "chat-dark", color_scheme="dark", **wide)
         await take(browser, "chat-phone", color_scheme="light", **phone)
