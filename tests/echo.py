@@ -70,9 +70,9 @@ async def whose(socket: WebSocket) -> None:
 
 
 @asynccontextmanager
-async def hearing(**how: Any) -> AsyncIterator[tuple[str, Any]]:
+async def hearing(pool: Any = None, **how: Any) -> AsyncIterator[tuple[str, Any]]:
     """The address of a server with these, beginning with ws://, and the server."""
-    async with served(FakePool(), rooms=(room,), **how) as (url, server):
+    async with served(pool or FakePool(), rooms=(room,), **how) as (url, server):
         yield url.replace("http", "ws", 1), server
 
 

@@ -1,11 +1,16 @@
 """How WebSockets end when the server does: at once where nothing runs, else with their answer."""
 
 import asyncio
+import json
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from inference import Started, TextDelta
 from tests.echo import TEXT, frame, hearing, raw, talk, upgrade
+from tests.fake_pool import FakePool, end
+
+JSON = "/ws?protocol=json"
 
 
 async def rest_of(socket):
@@ -48,6 +53,20 @@ async def test_what_still_runs_in_the_end_may_say_so(stops):
         for _ in stops:
             server.stop()
         assert await rest_of(busy) == (["it has ended"], 1012)
+
+
+async def test_a_turn_of_the_gateway_is_finished_or_says_why_not():
+    for drain, ending in ((60, "end"), (0, "error")):
+        going = asyncio.Event()
+        pool = FakePool([Started(7), TextDelta(0, "Hel"), going, TextDelta(0, "lo"), end()])
+        async with hearing(pool, drain=drain) as (url, server), talk(url, JSON) as socket:
+            await socket.send('{"message": "Hi"}')
+            assert [json.loads(await socket.recv())["type"] for _ in range(2)] == ["start", "text"]
+            server.stop()
+            if drain:
+                going.set()
+            heard, code = await rest_of(socket)
+            assert (json.loads(heard[-1])["type"], code) == (ending, 1012)
 
 
 async def test_who_comes_while_the_server_stops_is_sent_away():

@@ -5,6 +5,7 @@ from tests.bugs import (
     agents,
     answers,
     dialects,
+    door,
     embeddings,
     models,
     protections,
@@ -21,4 +22,5 @@ BUGS = (
     *embeddings.BUGS,
     *models.BUGS,
     *protections.BUGS,
+    *door.BUGS,
 )
