@@ -329,6 +329,21 @@ async def test_a_response_that_is_remembered_has_said_nothing_of_its_agent():
     assert [message.role for message in plain] == ["user", "assistant", "user"]
 
 
+async def test_a_session_may_be_an_agents_and_has_its_own_settings_before_that():
+    pool = FakePool()
+    async with client_of(pool) as client:
+        await make(client, **PIRATE)
+        about = {"model": "the pirate", "settings": {"system_prompt": "Brief.", "temperature": 1}}
+        session = (await client.post("/api/v1/sessions", json=about)).json()["id"]
+        asked = {"session_id": session, "message": "Hi"}
+        assert (await client.post(f"/api{CHAT}", json=asked)).status_code == 200
+        *_, answer = (await client.get(f"/api/v1/sessions/{session}")).json()["messages"]
+    *_, request = pool.requests  # after it was counted
+    assert request.messages == (Message("system", "Arr.\n\nBrief."), USER)
+    assert (request.sampling.temperature, request.max_tokens) == (1, 9)
+    assert answer["model"] == "The Pirate"
+
+
 async def test_an_agent_has_no_vectors():
     async with client_of() as client:
         await make(client, **PIRATE)
