@@ -144,6 +144,10 @@ d */ let b = 1;
 
 - [ ] task
 - last **open
+
+1. loose
+
+2. list
 """
 
 
