@@ -11,6 +11,7 @@ from api.connection import Limits
 from api.keys import KeyFile
 from api.origins import Reach
 from api.server import Server, bind, server_for
+from api.store.database import Database
 from inference import (
     EmbeddingRequest,
     Embeddings,
@@ -221,11 +222,12 @@ async def served(
     limits: Limits = LIMITS,
     reach: Reach | None = None,
     keys: KeyFile | None = None,
+    database: Database | None = None,
 ) -> AsyncIterator[tuple[str, Server]]:
     """The address of a real server around `pool`, on loopback, and the server."""
     models = pool if isinstance(pool, Models) else Models(pool)
     listener = bind("127.0.0.1", 0)
-    server = server_for(create_app(models, reach, keys), drain, limits)
+    server = server_for(create_app(models, reach, keys, database), drain, limits)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}", server
