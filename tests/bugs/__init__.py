@@ -2,6 +2,7 @@
 away, one at a time."""
 
 from tests.bugs import (
+    agents,
     answers,
     dialects,
     door,
@@ -16,6 +17,7 @@ BUGS = (
     *scheduling.BUGS,
     *recovery.BUGS,
     *answers.BUGS,
+    *agents.BUGS,
     *dialects.BUGS,
     *embeddings.BUGS,
     *models.BUGS,
