@@ -60,6 +60,21 @@ async def test_nothing_else_is_there(client, path):
     assert (await client.get(path, headers=HTML)).status_code == 404
 
 
+def test_the_page_asks_for_all_of_its_modules_at_once():
+    """Else a browser learns of each only from the one that imports it."""
+    needed, todo = set(), ["main.js"]
+    while todo:
+        found = re.findall(r'from "\./(\w+\.js)"', (STATIC / todo.pop()).read_text())
+        todo += {*found} - needed
+        needed |= {*found}
+    listed = re.findall(r'rel="modulepreload" href="/page/(\w+\.js)"', _index())
+    assert sorted(needed) == listed
+
+
+def _index() -> str:
+    return (STATIC / "index.html").read_text()
+
+
 # What would make text a program, or an element out of text.
 NEVER = re.compile(
     r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|DOMParser"

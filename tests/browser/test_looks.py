@@ -63,6 +63,22 @@ async def test_chinese(browser):
         await person.saw_nothing_wrong()
 
 
+async def test_what_is_written_from_right_to_left(person):
+    text = "مرحبا **بك**\n\n- واحد\n\n> اقتباس\n\nEnglish"
+    directions = """() => [...document.querySelectorAll('.answer .markdown > *')]
+      .map((node) => [node.localName, getComputedStyle(node).direction])"""
+    async with person.at(FakePool([Started(7), TextDelta(0, text), end()])) as url:
+        await person.open(url)
+        await person.say("مرحبا")
+        await person.answered("English")
+        assert await person.run(directions) == [
+            ["p", "rtl"],
+            ["ul", "rtl"],
+            ["blockquote", "rtl"],
+            ["p", "ltr"],
+        ]
+
+
 async def test_both_languages_say_everything(workshop):
     missing = """async () => {
       const { en } = await import('/page/words_en.js');

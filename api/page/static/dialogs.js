@@ -98,7 +98,7 @@ export function note(text, { action, onend } = {}) {
   };
   const take = { type: "button", class: "btn small ghost", onclick: () => ended(true) };
   const button = action && el("button", take, action);
-  const box = el("div", { class: "note" }, el("span", { dir: "auto" }, text), button,
+  const box = el("div", { class: "note" }, el("span", null, text), button,
     iconButton("close", t("close"), () => ended(false)));
   document.getElementById("notes").append(box);
   const timer = setTimeout(() => ended(false), NOTE_MS);

@@ -151,7 +151,7 @@ export class Sessions {
   /** Out of sight at once, at the server when nobody wants it back. */
   #remove(session) {
     const { id } = session;
-    const shown = note(t("deleted", { title: session.title || t("untitled") }), {
+    const shown = note(t("deleted", { title: isolated(session.title || t("untitled")) }), {
       action: t("undo"),
       onend: (wanted) => this.#settle(id, wanted),
     });
@@ -195,6 +195,11 @@ export class Sessions {
       report(error);
     }
   }
+}
+
+/** A text whose direction does not spread to the sentence that it stands in. */
+function isolated(text) {
+  return `\u2068${text}\u2069`;
 }
 
 async function parsed(file) {
