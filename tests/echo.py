@@ -51,6 +51,18 @@ async def answer(socket: WebSocket) -> None:
             await socket.send_text(error.code)
 
 
+@room.websocket("/ws/last")
+async def last(socket: WebSocket) -> None:
+    """A turn until the models end, which still says so."""
+    await socket.accept()
+    with socket.state.answering():
+        await socket.send_text("begun")
+        while socket.app.state.models.status().state != "stopped":
+            await asyncio.sleep(0.01)
+        await socket.send_text("it has ended")
+    await socket.receive()
+
+
 @room.websocket("/api/v1/me/socket")
 async def whose(socket: WebSocket) -> None:
     await socket.accept()
@@ -58,9 +70,9 @@ async def whose(socket: WebSocket) -> None:
 
 
 @asynccontextmanager
-async def hearing(**how: Any) -> AsyncIterator[tuple[str, Any]]:
+async def hearing(pool: Any = None, **how: Any) -> AsyncIterator[tuple[str, Any]]:
     """The address of a server with these, beginning with ws://, and the server."""
-    async with served(FakePool(), rooms=(room,), **how) as (url, server):
+    async with served(pool or FakePool(), rooms=(room,), **how) as (url, server):
         yield url.replace("http", "ws", 1), server
 
 
@@ -149,3 +161,9 @@ async def opened(url: str, path: str = "/ws/echo", *headers: str) -> AsyncIterat
     async with raw(url, upgrade(path, *headers)) as one:
         assert " 101 " in await one.head()
         yield one
+
+
+async def answer_to(url: str, request: bytes) -> str:
+    """All that is said to a request until the server closes, in lower case."""
+    async with raw(url, request) as one:
+        return (await one.reader.read()).decode().lower()

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
@@ -27,9 +28,23 @@ void disk_fault(const char *where, int what, int number, int code) {
 /* Nothing fails from now on; how many calls there were. */
 int disk_mended(void) { return *folder = 0, count; }
 
-/* Memory is needed: what the disk did not take becomes zeros. Size and times stay. */
+/* What was written at a place, the latest first. It is doomed if the disk will not take it, and gone
+   once an fsync has told so; what is on the disk has no size any more. */
+static struct change {
+    struct change *before;
+    int fd, doomed, gone;
+    off64_t at;
+    off64_t size;
+    char *old;
+} *changes;
+
+/* Memory is needed: what the disk did not take becomes zeros, or what was there before. Size and
+   times stay. */
 void disk_forget(void) {
     struct stat status;
+    for (struct change *c = changes; c; c = c->before)
+        if (c->size && (c->gone || c->doomed) && pwrite(c->fd, c->old, c->size, c->at) < 0) abort();
+    for (struct change *c; (c = changes); free(c->old), free(c)) changes = c->before, close(c->fd);
     if (!fstat(lost, &status) && !ftruncate64(lost, 0) && !ftruncate64(lost, status.st_size))
         futimens(lost, (struct timespec[]){status.st_atim, status.st_mtim});
     close(lost), lost = -1;
@@ -40,10 +55,12 @@ static const char *link_of(int fd) {
     return snprintf(link, sizeof link, "/proc/self/fd/%d", fd), link;
 }
 
-static int is_lost(int fd) {
-    struct stat one, other;
-    return !fstat(fd, &one) && !fstat(lost, &other) && one.st_ino == other.st_ino;
+static int same(int fd, int other) {
+    struct stat one, two;
+    return !fstat(fd, &one) && !fstat(other, &two) && one.st_ino == two.st_ino;
 }
+
+static int is_lost(int fd) { return same(fd, lost); }
 
 static void will_forget(int fd) {
     if (lost < 0) lost = REAL(open64)(link_of(fd), O_RDWR | O_CLOEXEC);
@@ -53,6 +70,11 @@ static int in(const char *path) { return *folder && !strncmp(path, folder, strle
 static int in_fd(int fd) {
     char path[4096] = "";
     return *folder && readlink(link_of(fd), path, sizeof path - 1) > 0 && in(path);
+}
+
+static int is_memory(int fd) {
+    char path[4096] = "";
+    return readlink(link_of(fd), path, sizeof path - 1) > 0 && strstr(path, "-shm");
 }
 
 /* 1 for the N-th call, 2 for those after it. */
@@ -102,11 +124,54 @@ int open64(const char *path, int flags, ...) {
     return fd;
 }
 
-int fsync(int fd) {
-    if (!refuses(in_fd(fd)) && !(*folder && is_lost(fd))) return REAL(fsync)(fd);
-    will_forget(fd);
+ssize_t pwrite64(int fd, const void *data, size_t size, off64_t at) {
+    int now = turn(in_fd(fd));
+    size_t some = size;
+    if (now && kind != LOST && (some = part(fd, now, size)) == size && fails(now)) return -1;
+    if (in_fd(fd)) {
+        int file = REAL(open64)(link_of(fd), O_RDWR | O_CLOEXEC);
+        int doomed = now == 1 && kind == LOST && !is_memory(fd);
+        struct change new = {changes, file, doomed, 0, at, some, calloc(1, some)};
+        if (pread(file, new.old, some, at) < 0) abort();
+        *(changes = malloc(sizeof new)) = new;
+    }
+    return REAL(pwrite64)(fd, data, some, at);
+}
+
+/* Whether something newer that reaches the disk now takes the whole place of `old`. */
+static int replaced(struct change *old) {
+    for (struct change *c = changes; c != old; c = c->before)
+        if (!c->gone && same(c->fd, old->fd) && c->at <= old->at &&
+            old->at + old->size <= c->at + c->size)
+            return 1;
+    return 0;
+}
+
+/* What was written at places of a file reaches the disk, but for what is doomed, or nothing does:
+   then 1. -1 if nothing ever was written so. */
+static int settle(int fd, int nothing) {
+    int told = -1;
+    for (struct change *c = changes; c; c = c->before)
+        if (same(c->fd, fd)) {
+            told = told < 0 ? nothing : told;
+            if (c->size && !c->gone && (nothing || c->doomed)) c->gone = told = 1;
+        }
+    for (struct change *c = changes; c; c = c->before)
+        if (same(c->fd, fd) && c->gone && replaced(c)) c->gone = c->size = 0;
+    for (struct change *c = changes; c; c = c->before)
+        if (same(c->fd, fd) && !c->gone) c->size = 0;
+    return told;
+}
+
+static int synced(int fd, int (*really)(int)) {
+    int refused = refuses(in_fd(fd)), told = *folder ? settle(fd, refused) : -1;
+    if (told == 0 || (told < 0 && !refused && !(*folder && is_lost(fd)))) return really(fd);
+    if (told < 0) will_forget(fd);
     return errno = error, -1;
 }
+
+int fsync(int fd) { return synced(fd, REAL(fsync)); }
+int fdatasync(int fd) { return synced(fd, REAL(fdatasync)); }
 
 int close(int fd) {
     int bad = refuses(in_fd(fd) && fcntl(fd, F_GETFL) & O_ACCMODE), result = REAL(close)(fd);

@@ -1,7 +1,7 @@
 """`/api/v1/agents` over HTTP, and agents under their names in every dialect."""
 
 import json
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 
 import httpx
 import jsonschema_rs
@@ -220,14 +220,11 @@ async def test_there_may_be_too_many(monkeypatch):
 
 
 async def test_agents_are_there_after_a_restart(tmp_path):
-    database = Database(tmp_path / "onebox.db")
-    for _ in range(2):
+    with closing(Database(tmp_path / "onebox.db")) as database:
         async with client_of(database=database) as client:
-            if not await names(client):
-                await make(client, **PIRATE)
-            else:
-                assert (await client.get(f"{AGENTS}/the pirate")).json()["system_prompt"] == "Arr."
-    database.close()
+            made = await make(client, **PIRATE)
+        async with client_of(database=database) as client:
+            assert (await client.get(f"{AGENTS}/the pirate")).json() == made
 
 
 NAMED = {"model": "the pirate:latest"}
@@ -330,6 +327,21 @@ async def test_a_response_that_is_remembered_has_said_nothing_of_its_agent():
     _, mine, plain = (request.messages for request in pool.requests)
     assert mine == (Message("system", "Arr."), *plain)
     assert [message.role for message in plain] == ["user", "assistant", "user"]
+
+
+async def test_a_session_may_be_an_agents_and_has_its_own_settings_before_that():
+    pool = FakePool()
+    async with client_of(pool) as client:
+        await make(client, **PIRATE)
+        about = {"model": "the pirate", "settings": {"system_prompt": "Brief.", "temperature": 1}}
+        session = (await client.post("/api/v1/sessions", json=about)).json()["id"]
+        asked = {"session_id": session, "message": "Hi"}
+        assert (await client.post(f"/api{CHAT}", json=asked)).status_code == 200
+        *_, answer = (await client.get(f"/api/v1/sessions/{session}")).json()["messages"]
+    *_, request = pool.requests  # after it was counted
+    assert request.messages == (Message("system", "Arr.\n\nBrief."), USER)
+    assert (request.sampling.temperature, request.max_tokens) == (1, 9)
+    assert answer["model"] == "The Pirate"
 
 
 async def test_an_agent_has_no_vectors():

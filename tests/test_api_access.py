@@ -68,7 +68,9 @@ async def test_every_route_but_the_public_ones_needs_a_key(admin, key_file, pati
             elif is_for_admins(path) and not admin:
                 good = status == 403 and "the scope admin" in text
             else:
-                good = status in (200, 201, 204, 404, 405, 501) or (status == 400 and "required" in text)
+                good = status in (200, 201, 204, 404, 405, 501) or (
+                    status == 400 and "required" in text
+                )
             assert good, (method, path, headers, status)
 
 

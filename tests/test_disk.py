@@ -34,12 +34,25 @@ def faulty_disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_is_stored_is_whole_whatever_the_disk_does(
     operation: str, least: int, says: str, faulty_disk: Path, tmp_path: Path
 ) -> None:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
-    environment |= {"LD_PRELOAD": str(faulty_disk), "TMPDIR": str(tmp_path)}
-    command = [sys.executable, "-m", "tests.faulty_disk", operation]
-    done = subprocess.run(
-        command, cwd=HERE.parent, env=environment, capture_output=True, text=True, check=False
-    )
+    done = run("tests.faulty_disk", operation, faulty_disk, tmp_path)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) >= least
     assert says in done.stderr
+
+
+@pytest.mark.parametrize("file", ["New", "Existing"])
+def test_turns_that_were_stored_are_there_whatever_the_disk_does(
+    file: str, faulty_disk: Path, tmp_path: Path
+) -> None:
+    done = run("tests.faulty_store", file, faulty_disk, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 600
+
+
+def run(module: str, what: str, disk: Path, place: Path) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+    environment |= {"LD_PRELOAD": str(disk), "TMPDIR": str(place)}
+    command = [sys.executable, "-m", module, what]
+    return subprocess.run(
+        command, cwd=HERE.parent, env=environment, capture_output=True, text=True, check=False
+    )

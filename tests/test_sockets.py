@@ -15,6 +15,7 @@ from tests.echo import (
     PING,
     PONG,
     TEXT,
+    answer_to,
     frame,
     hearing,
     opened,
@@ -60,33 +61,34 @@ async def test_frames_that_come_with_the_handshake_are_not_lost():
         assert await one.frame() == (TEXT, b"early")
 
 
-@pytest.mark.parametrize(
-    ("frames", "code"),
-    [
-        (frame(3, b"x"), 1002),
-        (frame(TEXT, b"x", whole=False) + frame(TEXT, b"y"), 1002),
-        (frame(CONT, b"x"), 1002),
-        (b"\x81\x01x", 1002),  # not masked
-        (b"\xc1" + frame(TEXT, b"x")[1:], 1002),  # an extension that was not agreed on
-        (frame(PING, b"x", whole=False), 1002),
-        (frame(PING, b"x" * 126), 1002),
-        (frame(CLOSE, b"\x00"), 1002),
-        (frame(CLOSE, b"\x03\xec"), 1002),  # 1004 is nothing to say
-        (b"GET / HTTP/1.1\r\n\r\n", 1002),
-        (frame(BINARY, b"x"), 1003),
-        (frame(BINARY, b"x", whole=False), 1003),
-        (frame(TEXT, b"\xff"), 1007),
-        (frame(TEXT, "\ud800".encode(errors="surrogatepass")), 1007),
-        (frame(TEXT, b"\xc3", whole=False) + frame(CONT, b"x"), 1007),
-        (frame(TEXT, size=MAX_MESSAGE + 1), 1009),
-        (frame(TEXT, size=2**63 - 1), 1009),
-        (frame(TEXT, b"x" * 600_000, whole=False) + frame(CONT, b"x" * 600_000), 1009),
-    ],
-)
-async def test_what_is_wrong_is_told_by_its_code_and_not_logged(frames, code, caplog):
-    async with hearing() as (url, _), opened(url) as one:
-        one.send(frames)
-        assert await one.code() == code
+WRONG = [
+    (frame(3, b"x"), 1002),
+    (frame(TEXT, b"x", whole=False) + frame(TEXT, b"y"), 1002),
+    (frame(CONT, b"x"), 1002),
+    (b"\x81\x01x", 1002),  # not masked
+    (b"\xc1" + frame(TEXT, b"x")[1:], 1002),  # an extension that was not agreed on
+    (frame(PING, b"x", whole=False), 1002),
+    (frame(PING, b"x" * 126), 1002),
+    (frame(CLOSE, b"\x00"), 1002),
+    (frame(CLOSE, b"\x03\xec"), 1002),  # 1004 is nothing to say
+    (b"GET / HTTP/1.1\r\n\r\n", 1002),
+    (frame(BINARY, b"x"), 1003),
+    (frame(BINARY, b"x", whole=False), 1003),
+    (frame(TEXT, b"\xff"), 1007),
+    (frame(TEXT, "\ud800".encode(errors="surrogatepass")), 1007),
+    (frame(TEXT, b"\xc3", whole=False) + frame(CONT, b"x"), 1007),
+    (frame(TEXT, size=MAX_MESSAGE + 1), 1009),
+    (frame(TEXT, size=2**63 - 1), 1009),
+    (frame(TEXT, b"x" * 600_000, whole=False) + frame(CONT, b"x" * 600_000), 1009),
+]
+
+
+async def test_what_is_wrong_is_told_by_its_code_and_not_logged(caplog):
+    async with hearing() as (url, _):
+        for frames, code in WRONG:
+            async with opened(url) as one:
+                one.send(frames)
+                assert await one.code() == code, frames[:9]
     assert not caplog.records
 
 
@@ -96,12 +98,17 @@ async def test_who_still_sends_is_told_that_it_was_too_much():
         assert await one.code() == 1009
 
 
-@pytest.mark.parametrize("piece", [frame(PING), frame(PONG), frame(TEXT, whole=False)])
-async def test_frames_without_end_are_not_taken(piece):
-    async with hearing() as (url, _), opened(url) as one:
-        rest = frame(CONT, whole=False) if piece[0] == TEXT else piece
-        one.send(piece, rest * MAX_FRAMES)
-        assert await one.code() == 1002
+async def test_frames_without_end_are_not_taken():
+    empty = frame(CONT, whole=False)
+    async with hearing() as (url, _):
+        for first, rest in (
+            (b"", frame(PING)),
+            (b"", frame(PONG)),
+            (frame(TEXT, whole=False), empty),
+        ):
+            async with opened(url) as one:
+                one.send(first, rest * (MAX_FRAMES + 1))
+                assert await one.code() == 1002
 
 
 async def test_who_reads_no_pongs_is_held_back_and_gets_the_last_one():
@@ -201,32 +208,32 @@ async def test_a_bug_of_the_endpoint_is_told_and_logged(caplog):
     assert [record.exc_info[0] for record in caplog.records] == [ZeroDivisionError]
 
 
-@pytest.mark.parametrize(
-    "handshake",
-    [
-        upgrade("/ws/echo", "Sec-WebSocket-Version: 12"),
-        upgrade("/ws/echo", "Sec-WebSocket-Key: short"),
-        upgrade("/ws/echo", "Connection: Upgrade, Upgrade:"),
-        upgrade("/ws/echo", "Content-Length: 5"),
-        upgrade("/ws/echo", "Transfer-Encoding: chunked"),
-        upgrade().replace(b"GET", b"POST"),
-        upgrade().replace(b"HTTP/1.1", b"HTTP/1.0"),
-    ],
-)
-async def test_what_is_no_handshake_is_refused(handshake, caplog):
-    async with hearing() as (url, _), raw(url, handshake) as one:
-        answer = (await one.reader.read()).decode().lower()
-        assert answer.startswith("http/1.1 400 ") and '"bad_http"' in answer
-        assert "content-security-policy" in answer
+NO_HANDSHAKES = [
+    upgrade("/ws/echo", "Sec-WebSocket-Version: 12"),
+    upgrade("/ws/echo", "Sec-WebSocket-Key: short"),
+    upgrade("/ws/echo", "Connection: Upgrade, Upgrade:"),
+    upgrade("/ws/echo", "Content-Length: 5"),
+    upgrade("/ws/echo", "Transfer-Encoding: chunked"),
+    upgrade().replace(b"GET", b"POST"),
+    upgrade().replace(b"HTTP/1.1", b"HTTP/1.0"),
+]
+
+
+async def test_what_is_no_handshake_is_refused(caplog):
+    async with hearing() as (url, _):
+        for handshake in NO_HANDSHAKES:
+            answer = await answer_to(url, handshake)
+            assert answer.startswith("http/1.1 400 ") and '"bad_http"' in answer
+            assert "content-security-policy" in answer
     assert not caplog.records
 
 
-@pytest.mark.parametrize("path", ["/", "/health", "/v1/models", "/nothing", "/ws/", "/ws/nothing"])
-async def test_there_is_no_other_websocket(path, caplog):
-    async with hearing() as (url, _), raw(url, upgrade(path)) as one:
-        answer = (await one.reader.read()).decode().lower()
-        assert answer.startswith("http/1.1 404 ") and '"unknown_url"' in answer
-        assert "content-security-policy" in answer and "nosniff" in answer
+async def test_there_is_no_other_websocket(caplog):
+    async with hearing() as (url, _):
+        for path in ("/", "/health", "/v1/models", "/nothing", "/ws/", "/ws/nothing"):
+            answer = await answer_to(url, upgrade(path))
+            assert answer.startswith("http/1.1 404 ") and '"unknown_url"' in answer
+            assert "content-security-policy" in answer and "nosniff" in answer
     assert not caplog.records
 
 

@@ -29,7 +29,7 @@ async def test_raw_text_comes_token_by_token_and_ends_with_an_empty_frame():
 async def test_several_turns_on_a_connection_with_history_and_settings():
     pool = FakePool()
     async with serving(pool) as url, talking(url, typed=False) as talk:
-        await talk.say(message="Hi", max_tokens=5, temperature=0.5, top_p=0.9)
+        await talk.say(message="Hi", max_tokens=5, temperature=0.5, top_p=0.9, thinking=True)
         await talk.raw_turn()
         await talk.say(message="And?", history=[["Hi", "Hello"]], repetition_penalty=1.2)
         await talk.raw_turn()
@@ -38,6 +38,7 @@ async def test_several_turns_on_a_connection_with_history_and_settings():
         await talk.raw_turn()
     first, second, third = pool.requests
     assert (first.max_tokens, first.sampling.temperature, first.sampling.top_p) == (5, 0.5, 0.9)
+    assert (first.thinking, second.thinking) == (True, None)
     assert second.sampling.repeat_penalty == 1.2
     told = [("user", "Hi"), ("assistant", "Hello"), ("user", "And?")]
     for request in (second, third):

@@ -11,7 +11,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, TypeVar
@@ -27,6 +27,8 @@ _SETTINGS: Final = (
     "PRAGMA busy_timeout = 5000",
     "PRAGMA trusted_schema = OFF",
 )
+# Refused where SQLite, after a fault, has opened a file that can only be read.
+_NOTHING: Final = "DELETE FROM sqlite_sequence WHERE false"
 _log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
@@ -53,7 +55,7 @@ class Database:
             self._writer = _connected(path)
             self._reader = _connected(path)
         except (OSError, sqlite3.Error, ConfigError) as error:
-            os.close(self._lock)
+            _unlock(self._lock)
             if isinstance(error, ConfigError):
                 raise
             raise _unusable(path, str(error)) from error
@@ -77,7 +79,7 @@ class Database:
             threads.shutdown()
         self._reader.close()
         self._writer.close()
-        os.close(self._lock)
+        _unlock(self._lock)
 
     def _transaction(self, work: Work[Result]) -> Result:
         connection = self._writer
@@ -138,9 +140,14 @@ def _locked(path: Path) -> int:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        os.close(lock)
+        _unlock(lock)
         raise _unusable(path, "another server uses it") from error
     return lock
+
+
+def _unlock(lock: int) -> None:
+    with suppress(OSError):  # of the disk; it is closed all the same
+        os.close(lock)
 
 
 def _connected(path: Path) -> sqlite3.Connection:
@@ -150,6 +157,7 @@ def _connected(path: Path) -> sqlite3.Connection:
         for setting in _SETTINGS:
             connection.execute(setting)
         _bring_up_to_date(connection, path)
+        connection.execute(_NOTHING)
     except BaseException:
         connection.close()
         raise

@@ -62,7 +62,7 @@ _ADDRESSES = [
 _LINKS = ["[x]({to})", "![x]({to})", "<{to}>", "[x](<{to}>)"]
 _CODE = [
     "```<img src=x onerror={js}>\ncode\n```",
-    "```js\" onmouseover=\"{js}\ncode\n```",
+    '```js" onmouseover="{js}\ncode\n```',
     "```html\n{tag}\n```",
     "~~~\n</code></pre><script>{js}</script>\n~~~",
     "```python\n'''</span><script>{js}</script>\n",

@@ -10,7 +10,7 @@ from playwright.async_api import expect
 
 from inference import BadRequest, Started, TextDelta, WorkerLost
 from tests.browser.payloads import CANARY, LONG, short
-from tests.fake_pool import FakePool, end, serving
+from tests.fake_pool import FakePool, end
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -19,12 +19,12 @@ SHORT = short()
 INTRUDERS = """() => {
   const bad = 'script, iframe, object, embed, form, style, link, meta, base, video, audio, img';
   const found = [...document.body.querySelectorAll(bad)].map((node) => node.outerHTML);
+  const leading = ['href', 'src', 'action', 'formaction', 'xlink:href', 'data'];
+  const ours = /^(https?:|mailto:|\\/api\\/v1\\/sessions\\/)/;
+  const wrong = ({ name, value }) => name.startsWith('on') || name === 'style'
+    || name === 'srcdoc' || (leading.includes(name) && !ours.test(value));
   for (const node of document.body.querySelectorAll('*')) {
-    for (const { name, value } of node.attributes) {
-      if (name.startsWith('on') || name === 'style' || name === 'srcdoc') found.push(node.outerHTML);
-      const leads = ['href', 'src', 'action', 'formaction', 'xlink:href', 'data'].includes(name);
-      if (leads && !/^(https?:|mailto:|\\/api\\/v1\\/sessions\\/)/.test(value)) found.push(node.outerHTML);
-    }
+    if ([...node.attributes].some(wrong)) found.push(node.outerHTML);
   }
   return [...found, ...(window.__ran ? ['it ran'] : [])];
 }"""
@@ -70,7 +70,7 @@ async def test_answers_that_would_like_to_be_scripts(person):
     for text in SHORT:
         half = len(text) // 2
         script += [TextDelta(0, "\n\n" + text[:half]), TextDelta(0, text[half:])]
-    async with serving(FakePool([*script, TextDelta(0, "\n\nthe end"), end()])) as url:
+    async with person.at(FakePool([*script, TextDelta(0, "\n\nthe end"), end()])) as url:
         await person.open(url)
         await person.say("Show me")
         await person.answered("the end")
@@ -81,7 +81,7 @@ async def test_what_was_stored_in_every_place_that_is_shown(person):
     thirds = [SHORT[start::3] for start in range(3)]
     sessions = [conversation(texts, texts[0]) for texts in thirds]
     sessions += [conversation([title], title) for title in SHORT[::4]]
-    async with serving(FakePool()) as url:
+    async with person.at(FakePool()) as url:
         await imported(url, sessions)
         await person.open(url)
         await person.button("Show more").click()
@@ -102,7 +102,7 @@ async def test_names_of_models_and_what_errors_say(person):
         [Started(7), WorkerLost(SHORT[0])],
     )
     pool.now = pool.now.__class__(**{**_fields(pool.now), "name": SHORT[2]})
-    async with serving(pool) as url:
+    async with person.at(pool) as url:
         await person.open(url, "/?x=<img src=x onerror=alert(1)>#<script>alert(1)</script>")
         await expect(person.page.locator("#model option").first).to_have_text(SHORT[2])
         await person.say(SHORT[4])

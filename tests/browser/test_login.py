@@ -6,7 +6,7 @@ from playwright.async_api import expect
 
 from api import keys
 from api.keys import KeyFile
-from tests.fake_pool import FakePool, serving
+from tests.fake_pool import FakePool
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -22,7 +22,7 @@ async def link_of(url: str, secret: str) -> str:
 async def test_a_key_opens_the_page_and_stays_nowhere(person, key_file):
     secret = keys.add(key_file, "alice")
     person.forgive(REFUSED, "WebSocket connection")
-    async with serving(FakePool(), keys=KeyFile(key_file)) as url:
+    async with person.at(FakePool(), keys=KeyFile(key_file)) as url:
         await person.page.goto(url)
         box = person.page.get_by_label("API key")
         await box.fill("onebox-wrong")
@@ -48,7 +48,7 @@ async def test_a_key_opens_the_page_and_stays_nowhere(person, key_file):
 async def test_a_link_opens_the_page_once_and_leaves_the_address(person, key_file):
     secret = keys.add(key_file, "root", admin=True)
     person.forgive(REFUSED)
-    async with serving(FakePool(), keys=KeyFile(key_file)) as url:
+    async with person.at(FakePool(), keys=KeyFile(key_file)) as url:
         path = await link_of(url, secret)
         await person.open(url, path)
         assert person.page.url == f"{url}/"
@@ -66,18 +66,18 @@ async def test_a_key_that_is_taken_away_ends_the_visit(person, key_file):
     secret = keys.add(key_file, "alice")
     keys.add(key_file, "bob")
     person.forgive(REFUSED, "WebSocket connection")
-    async with serving(FakePool(), keys=KeyFile(key_file)) as url:
+    async with person.at(FakePool(), keys=KeyFile(key_file)) as url:
         await person.open(url, await link_of(url, secret))
         await person.say("Hi")
         await person.answered("Hello")
         keys.remove(key_file, "alice")
-        await expect(person.page.get_by_label("API key")).to_be_visible(timeout=15_000)
+        await expect(person.page.get_by_label("API key")).to_be_visible()
 
 
 async def test_sessions_of_others_are_not_there(person, key_file, browser):
     alice, bob = keys.add(key_file, "alice"), keys.add(key_file, "bob")
     person.forgive(REFUSED)
-    async with serving(FakePool(), keys=KeyFile(key_file)) as url:
+    async with person.at(FakePool(), keys=KeyFile(key_file)) as url:
         await person.open(url, await link_of(url, alice))
         await person.say("A secret")
         await person.answered("Hello")

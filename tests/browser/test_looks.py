@@ -49,8 +49,8 @@ async def test_chinese(browser):
         # What an input method composes with Enter is not sent.
         box = person.page.locator("#message")
         await box.fill("你好")
-        composing = "(node) => node.dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', isComposing: true, bubbles: true}))"
-        await box.evaluate(composing)
+        composed = {"key": "Enter", "isComposing": True, "bubbles": True}
+        await box.dispatch_event("keydown", composed)
         await expect(box).to_have_value("你好")
         await box.press("Enter")
         await person.answered("你好：世界")
@@ -65,15 +65,17 @@ async def test_chinese(browser):
 
 async def test_both_languages_say_everything(workshop):
     missing = """async () => {
-      const [{ en }, { zh }] = await Promise.all([import('/page/words_en.js'), import('/page/words_zh.js')]);
+      const { en } = await import('/page/words_en.js');
+      const { zh } = await import('/page/words_zh.js');
       const holes = (word) => [...word.matchAll(/\\{\\w+\\}/g)].map(String).sort().join();
-      return Object.keys({ ...en, ...zh }).filter((key) => !(key in en && key in zh) || holes(en[key]) !== holes(zh[key]));
+      const both = (key) => key in en && key in zh && holes(en[key]) === holes(zh[key]);
+      return Object.keys({ ...en, ...zh }).filter((key) => !both(key));
     }"""
     assert await workshop.run(missing) == []
 
 
 async def test_light_and_dark(person):
-    async with serving(FakePool()) as url:
+    async with person.at(FakePool()) as url:
         await person.page.emulate_media(color_scheme="light")
         await person.open(url)
         light = await person.run(BACKGROUND)
@@ -95,7 +97,7 @@ async def test_light_and_dark(person):
 
 
 async def test_by_keys_alone(person):
-    async with serving(FakePool()) as url:
+    async with person.at(FakePool()) as url:
         await person.open(url)
         keys = person.page.keyboard
         await expect(person.page.locator("#message")).to_be_focused()
@@ -130,7 +132,7 @@ async def test_every_control_has_a_name(person):
     nameless = """() => [...document.querySelectorAll('button, input, select, textarea, a')]
       .filter((node) => !(node.ariaLabel || node.textContent.trim() || node.labels?.length))
       .map((node) => node.outerHTML)"""
-    async with serving(FakePool()) as url:
+    async with person.at(FakePool()) as url:
         await person.open(url)
         await person.say("Hi")
         await person.answered("Hello")
@@ -141,7 +143,7 @@ async def test_every_control_has_a_name(person):
 
 async def test_settings_are_of_one_conversation(person):
     pool = FakePool()
-    async with serving(pool) as url:
+    async with person.at(pool) as url:
         await person.open(url)
         await person.button("Settings of this chat").click()
         await person.page.get_by_label("Instructions").fill("Be brief.")
@@ -169,7 +171,7 @@ async def test_settings_are_of_one_conversation(person):
 
 async def test_an_agent_is_made_used_changed_and_deleted(person):
     pool = FakePool()
-    async with serving(pool) as url:
+    async with person.at(pool) as url:
         await person.open(url)
         await person.button("Agents").click()
         await person.button("New agent").click()
@@ -193,3 +195,14 @@ async def test_an_agent_is_made_used_changed_and_deleted(person):
         await person.button("Delete Pirate").click()
         await person.button("Delete").click()
         await expect(person.see(".card")).to_have_count(0)
+
+
+async def test_the_operators_part_comes_and_goes(person):
+    async with person.at(FakePool()) as url:
+        await person.open(url)
+        await person.button("Operator").click()
+        await expect(person.see(".operator")).to_contain_text("fake")
+        await expect(person.page.locator("#message")).to_be_hidden()
+        await person.button("New chat").first.click()
+        await expect(person.see(".operator")).to_have_count(0)
+        await expect(person.page.locator("#message")).to_be_visible()

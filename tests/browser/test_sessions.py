@@ -8,7 +8,7 @@ import pytest
 from playwright.async_api import expect
 
 from inference import Started, TextDelta
-from tests.fake_pool import FakePool, end, serving
+from tests.fake_pool import FakePool, end
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -35,7 +35,7 @@ async def menu_of(person, title: str) -> None:
 
 
 async def test_the_list_is_grouped_by_day_and_opens_what_is_chosen(person):
-    async with serving(pool("about apples", "about pears")) as url:
+    async with person.at(pool("about apples", "about pears")) as url:
         await talked(person, url, "Apples?", "Pears?")
         await expect(person.see(".sessions h3")).to_have_text(["Today"])
         await expect(person.see(".sessions li").first).to_contain_text("Pears?")
@@ -47,7 +47,7 @@ async def test_the_list_is_grouped_by_day_and_opens_what_is_chosen(person):
 
 
 async def test_it_is_searched_by_what_was_said(person):
-    async with serving(pool("they grow on trees", "they swim")) as url:
+    async with person.at(pool("they grow on trees", "they swim")) as url:
         await talked(person, url, "Apples?", "Fish?")
         await person.page.keyboard.press("Control+k")
         await expect(person.page.locator("#search")).to_be_focused()
@@ -61,7 +61,7 @@ async def test_it_is_searched_by_what_was_said(person):
 
 
 async def test_a_conversation_gets_another_name(person):
-    async with serving(pool("yes")) as url:
+    async with person.at(pool("yes")) as url:
         await talked(person, url, "Apples?")
         await menu_of(person, "Apples?")
         await person.page.get_by_role("menuitem", name="Rename").click()
@@ -74,7 +74,7 @@ async def test_a_conversation_gets_another_name(person):
 
 
 async def test_what_is_deleted_can_be_had_back_for_a_while(person):
-    async with serving(pool("a", "b")) as url:
+    async with person.at(pool("a", "b")) as url:
         await talked(person, url, "Apples?", "Pears?")
         await menu_of(person, "Pears?")
         await person.page.get_by_role("menuitem", name="Delete").click()
@@ -92,7 +92,7 @@ async def test_what_is_deleted_can_be_had_back_for_a_while(person):
 
 
 async def test_what_is_deleted_is_gone_when_the_page_is_left(person):
-    async with serving(pool("a")) as url:
+    async with person.at(pool("a")) as url:
         await talked(person, url, "Apples?")
         await menu_of(person, "Apples?")
         await person.page.get_by_role("menuitem", name="Delete").click()
@@ -104,7 +104,7 @@ async def test_what_is_deleted_is_gone_when_the_page_is_left(person):
 
 
 async def test_a_conversation_goes_out_and_comes_back_in(person, tmp_path):
-    async with serving(pool("they **grow**")) as url:
+    async with person.at(pool("they **grow**")) as url:
         await talked(person, url, "Apples?")
         files = {}
         for kind in ("JSON", "Markdown"):
@@ -123,9 +123,22 @@ async def test_a_conversation_goes_out_and_comes_back_in(person, tmp_path):
         await person.answered("they grow")
 
 
+async def test_what_nobody_has_answered_can_be_answered(person):
+    message = {"id": "1", "parent": None, "role": "user", "content": "Are you there?"}
+    about = {"title": "Open", "head": "1"}
+    whole = {"format": "onebox.session.1", "session": about, "messages": [message]}
+    async with person.at(pool("Yes.")) as url:
+        async with httpx.AsyncClient(base_url=url) as client:
+            await client.post("/api/v1/sessions/import", json=whole)
+        await person.open(url)
+        await person.see(".session").click()
+        await person.button("Answer this").click()
+        await person.answered("Yes.")
+
+
 async def test_a_file_that_is_no_conversation_is_refused(person, tmp_path):
     person.forgive("Failed to load resource")
-    async with serving(FakePool()) as url:
+    async with person.at(FakePool()) as url:
         await person.open(url)
         for content, told in (("not json", "not JSON"), ("{}", "format")):
             (file := tmp_path / "file.json").write_text(content)
@@ -138,7 +151,7 @@ async def test_a_file_that_is_no_conversation_is_refused(person, tmp_path):
 
 async def test_a_long_list_comes_in_parts(person):
     message = {"id": "1", "parent": None, "role": "user", "content": "Hi"}
-    async with serving(FakePool()) as url:
+    async with person.at(FakePool()) as url:
         async with httpx.AsyncClient(base_url=url) as client:
             for number in range(60):
                 about = {"title": f"Number {number}", "head": "1", "created": 1e9 + number}

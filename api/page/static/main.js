@@ -147,11 +147,15 @@ function agents() {
 async function operator() {
   sidebar.chosen();
   if (leaveOperator) return;
+  banner.hide("bad");
   const root = el("section", { class: "operator", tabindex: "-1" });
   try {
     const { mount, words } = await import("./operator.js");
     addWords(words);
-    document.head.append(el("link", { rel: "stylesheet", href: "/page/operator.css" }));
+    const css = "/page/operator.css";
+    if (!document.querySelector(`link[href="${css}"]`)) {
+      document.head.append(el("link", { rel: "stylesheet", href: css }));
+    }
     app.classList.add("operating");
     document.querySelector("main").append(root);
     const unmount = mount(root, { api, t, el });

@@ -5,6 +5,7 @@ import { announce, note, openMenu, report } from "./dialogs.js";
 import { el, fill, icon, iconButton } from "./dom.js";
 import { dayOf, t } from "./i18n.js";
 
+const LOOK_AGAIN = 3_000; // ms, while answers are written that this page does not follow
 const TYPING = 200; // ms after the last key until it is searched
 const MOST_BYTES = 16 << 20; // of a file that is imported
 
@@ -17,6 +18,7 @@ export class Sessions {
   #leaving = new Map(); // id -> the note that still can bring it back
   #asked = null; // of the search that runs
   #timer = 0;
+  #poll = 0;
   #list = el("nav", { class: "sessions", "aria-label": t("sessions") });
   #search = el("input", {
     type: "search", id: "search", placeholder: t("search"), "aria-label": t("search"), dir: "auto", autocomplete: "off",
@@ -31,6 +33,7 @@ export class Sessions {
       clearTimeout(this.#timer);
       this.#timer = setTimeout(() => this.refresh(), TYPING);
     });
+    document.addEventListener("visibilitychange", () => document.hidden || this.refresh());
     addEventListener("pagehide", () => [...this.#leaving.values()].forEach((shown) => shown.end()));
   }
 
@@ -82,10 +85,16 @@ export class Sessions {
     const days = Map.groupBy(shown, ({ updated }) => dayOf(updated));
     const parts = [...days].map(([day, sessions]) =>
       el("section", null, el("h3", null, day), el("ul", null, sessions.map((found) => this.#row(found)))));
-    if (!shown.length) parts.push(el("p", { class: "muted none" }, t(this.#search.value ? "search.none" : "sessions.none")));
-    if (this.#more) parts.push(el("button", { type: "button", class: "btn small ghost", onclick: () => this.#ask(this.#found.at(-1).id) }, t("more")));
+    const nothing = t(this.#search.value ? "search.none" : "sessions.none");
+    if (!shown.length) parts.push(el("p", { class: "muted none" }, nothing));
+    const more = { type: "button", class: "btn small ghost", onclick: () => this.#ask(this.#found.at(-1).id) };
+    if (this.#more) parts.push(el("button", more, t("more")));
     fill(this.#list, parts);
     this.select(this.#current);
+    clearTimeout(this.#poll);
+    if (shown.some(({ id, running }) => running && id !== this.#current)) {
+      this.#poll = setTimeout(() => this.refresh(), LOOK_AGAIN);
+    }
     if (focused) this.#list.querySelector(`[data-id="${CSS.escape(focused)}"] button`)?.focus();
   }
 
@@ -107,7 +116,9 @@ export class Sessions {
   }
 
   #rename(row, session) {
-    const box = el("input", { class: "rename", dir: "auto", maxlength: 200, "aria-label": t("rename"), value: session.title });
+    const box = el("input", {
+      class: "rename", dir: "auto", maxlength: 200, "aria-label": t("rename"), value: session.title,
+    });
     let over = false;
     const end = async (keep) => {
       if (over) return;
