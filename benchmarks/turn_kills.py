@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,7 +96,7 @@ def kill_often(path: Path, times: int, rng: random.Random) -> Tally:
         tally.kills += 1
         tally.turns = len(told.contents)
         tally.idle += tally.turns == before
-        asyncio.run(_examine(path, told, tally))
+        asyncio.run(examine(path, told, tally))
     return tally
 
 
@@ -115,7 +116,8 @@ def _kill_once(path: Path, rng: random.Random, told: Told) -> None:
             told.hear(json.loads(line))
 
 
-async def _examine(path: Path, told: Told, tally: Tally) -> None:
+async def examine(path: Path, told: Told, tally: Tally) -> None:
+    """Opens the file as a server would, and adds what is wrong with it to the faults."""
     began = time.perf_counter()
     with closing(Database(path)) as database:
         sessions = Sessions(database)
@@ -126,7 +128,7 @@ async def _examine(path: Path, told: Told, tally: Tally) -> None:
         assert not more
         there = {one.session.id: await sessions.whole(TENANT, one.session.id) for one in found}
     tally.faults += [fault for whole in there.values() for fault in _halves(whole)]
-    tally.faults += _losses(told, there)
+    tally.faults += losses(told, there)
 
 
 def _damage(database: sqlite3.Connection) -> list[str]:
@@ -152,7 +154,7 @@ def _halves(whole: Conversation) -> list[str]:
     return faults
 
 
-def _losses(told: Told, there: dict[str, Conversation]) -> list[str]:
+def losses(told: Told, there: Mapping[str, Conversation]) -> list[str]:
     """What was told of and is not there, or is there again."""
     contents = {one.id: one.content for whole in there.values() for one in whole.messages}
     lost = [

@@ -142,10 +142,11 @@ async def test_half_a_message_is_waited_for_no_longer_than_its_time(half):
 
 async def test_the_time_of_a_message_is_its_own():
     async with hearing(limits=Limits(body=0.3)) as (url, _), opened(url) as one:
+        half = frame(TEXT, b"x", whole=False)
+        one.send(half)
         for _ in range(8):  # there is always half of one
-            one.send(frame(TEXT, b"x", whole=False))
             await asyncio.sleep(0.1)
-            one.send(frame(CONT, b"y"))
+            one.send(frame(CONT, b"y"), half)
             assert await one.frame() == (TEXT, b"xy")
 
 

@@ -7,8 +7,9 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from inference import Started, TextDelta
-from tests.echo import TEXT, frame, hearing, raw, talk, upgrade
+from tests.echo import TEXT, frame, hearing, opened, talk, upgrade
 from tests.fake_pool import FakePool, end
+from tests.test_connections import unread
 
 JSON = "/ws?protocol=json"
 
@@ -81,11 +82,12 @@ async def test_who_comes_while_the_server_stops_is_sent_away():
 
 
 async def test_neither_who_does_not_read_nor_who_does_not_close_holds_a_server_up():
-    flood = upgrade(), frame(TEXT, b"flood")
-    async with hearing(drain=60) as (url, server), raw(url, upgrade()), raw(url, *flood):
-        while all(connection.writable.is_set() for connection in server._sockets):
-            await asyncio.sleep(0.01)
-        server.stop()
-        while not server.should_exit:
-            await asyncio.sleep(0.01)
+    async with hearing(drain=60) as (url, server), opened(url):
+        with unread(url, upgrade() + frame(TEXT, b"flood")):
+            while all(connection.writable.is_set() for connection in server._sockets):
+                await asyncio.sleep(0.01)
+            async with asyncio.timeout(20):
+                server.stop()
+                while not server.should_exit:
+                    await asyncio.sleep(0.01)
     assert not server.server_state.connections and not server.server_state.tasks
