@@ -319,7 +319,9 @@ def _greeting(address: str, deployment: Deployment, *, keyed: bool) -> str:
     json_type = "Content-Type: application/json"
     headers = ["-H", json_type, *(["-H", "Authorization: Bearer YOUR_KEY"] if keyed else [])]
     curl = shlex.join(["curl", f"{address}/v1/{path}", *headers, "-d", body])
-    return f"Ready at {address} (OpenAI-compatible API under /v1). Try:\n\n  {curl}\n"
+    page = f"Open {address}/ in a browser"
+    page += ", and sign in there with an API key.\n" if keyed else ".\n"
+    return f"Ready at {address} (OpenAI-compatible API under /v1). {page}Or try:\n\n  {curl}\n"
 
 
 def _print_plan(deployment: Deployment) -> None:

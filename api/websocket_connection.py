@@ -158,6 +158,8 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
 
     def handle_ping(self) -> None:
         pongs = self.conn.data_to_send()
+        if self.close_sent:
+            return
         if self.writable.is_set():
             self.transport.write(b"".join(pongs))
         elif pongs:
@@ -242,6 +244,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
+        self.writable.set()  # who waits to send more need not wait for who does not read
         self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
 
     def _wait_for_rest(self) -> None:

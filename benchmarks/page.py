@@ -67,7 +67,7 @@ def main(
 
 
 async def _measure(url: str, count: int) -> tuple[Way, Way]:
-    page, plain = Way("page: WebSocket, stored session"), Way("plain: /v1/chat/completions")
+    page, plain = Way("page"), Way("plain")
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=_LONGEST))
         place = url.replace("http", "ws", 1) + "/ws?protocol=json"

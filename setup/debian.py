@@ -10,8 +10,12 @@ import subprocess
 import sys
 from typing import Final
 
-NEEDED: Final = {"nginx": "nginx", "openssl": "openssl"}
-"""Programs by name, each with the package it comes in."""
+NEEDED: Final = {
+    "chromium": "chromium fonts-noto-cjk",  # without a font a screenshot says nothing in Chinese
+    "nginx": "nginx",
+    "openssl": "openssl",
+}
+"""Programs by name, each with the packages that it needs."""
 _ENVIRONMENT: Final = ("env", "DEBIAN_FRONTEND=noninteractive", "SYSTEMD_OFFLINE=1")
 _INSTALL: Final = ("apt-get", "install", "--yes", "--quiet", "--no-install-recommends")
 
@@ -22,17 +26,17 @@ def where(program: str) -> str | None:
     return shutil.which(program, path=os.pathsep.join(folders))
 
 
-def have(program: str, package: str) -> str:
+def have(program: str, packages: str) -> str:
     """Empty if `program` is there, already or now; else a sentence that says why not."""
     if where(program):
         return ""
     root = _as_root()
     if root is None:
-        return f"{program} is missing: install it as root (apt-get install {package})."
-    told = _run(*root, *_INSTALL, package)
+        return f"{program} is missing: install it as root (apt-get install {packages})."
+    told = _run(*root, *_INSTALL, *packages.split())
     if not where(program):  # the list of packages may be old, or none
         _run(*root, "apt-get", "update", "--quiet")
-        told = _run(*root, *_INSTALL, package)
+        told = _run(*root, *_INSTALL, *packages.split())
     return "" if where(program) else f"{program} is missing: apt-get says {told}"
 
 
@@ -58,8 +62,8 @@ def _run(*command: str) -> str:
 
 def main() -> int:
     """Install what is missing; 0 whatever became of it, for tests say what they miss."""
-    for program, package in NEEDED.items():
-        if why_not := have(program, package):
+    for program, packages in NEEDED.items():
+        if why_not := have(program, packages):
             print(why_not, file=sys.stderr)
     return 0
 

@@ -20,13 +20,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from setup import SetupError, chromium
+from setup import SetupError
 from setup.llama_wheel import Recipe, recipe_for_this_machine, wheel_of
 from setup.running import Pip, locked
 
 RECORD: Final = "onebox-setup.json"
 CONSTRAINTS: Final = "constraints.txt"
-DEV: Final = "dev"
 TRAIN: Final = "train"
 
 
@@ -115,8 +114,6 @@ def _install(root: Path, cache: Path, found: State | None, wanted: State, out: T
     if TRAIN in wanted.extras:
         project = ["--constraint", CONSTRAINTS, "--editable", f".[{TRAIN}]"]
     pip.run(["install", "--no-build-isolation", *project], log, out)
-    if DEV in wanted.extras:
-        chromium.ensure(out)
     (venv / RECORD).write_text(json.dumps(asdict(wanted), indent=2))
 
 

@@ -55,7 +55,7 @@ def recipe_for_this_machine(version: str, *, cuda: bool) -> Recipe:
     gcc = "__clang__" not in macros
     return Recipe(
         version=version,
-        flags=_FLAGS + (_GCC_FLAGS if gcc else ()) + ((_CUDA_FLAG,) if cuda else ()),
+        flags=_FLAGS + (_GCC_FLAGS if gcc else ()) + (_cuda_flags() if cuda else ()),
         compiler=("GCC " if gcc else "") + macros["__VERSION__"].strip('"'),
         target=hashlib.sha256(json.dumps(macros).encode()).hexdigest()[:16],
         cuda=_cuda_toolkit_and_gpus() if cuda else "",
@@ -112,6 +112,13 @@ def _cxx() -> str:
     if found is None:
         raise SetupError("A C++ compiler is missing: install one (apt install g++).")
     return found
+
+
+def _cuda_flags() -> tuple[str, ...]:
+    """Built are kernels for the GPUs that are here, or for those of CUDAARCHS, CMake's variable:
+    an image is built where there is none."""
+    kinds = os.environ.get("CUDAARCHS")
+    return (_CUDA_FLAG, *([f"-DCMAKE_CUDA_ARCHITECTURES={kinds}"] if kinds else []))
 
 
 def _nvcc() -> str:

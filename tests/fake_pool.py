@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
+from fastapi import APIRouter
+
 from api.app import create_app
 from api.connection import Limits
 from api.keys import KeyFile
@@ -219,15 +221,21 @@ def post_head(path: str, header: str) -> bytes:
 async def served(
     pool: FakePool | Models,
     drain: float = 5,
+    *,
     limits: Limits = LIMITS,
     reach: Reach | None = None,
     keys: KeyFile | None = None,
     database: Database | None = None,
+    rooms: tuple[APIRouter, ...] = (),
 ) -> AsyncIterator[tuple[str, Server]]:
-    """The address of a real server around `pool`, on loopback, and the server."""
+    """The address of a real server around `pool`, on loopback, and the server; `rooms` are routes
+    beside its own."""
     models = pool if isinstance(pool, Models) else Models(pool)
     listener = bind("127.0.0.1", 0)
-    server = server_for(create_app(models, reach, keys, database), drain, limits)
+    app = create_app(models, reach, keys, database)
+    for room in rooms:
+        app.include_router(room)
+    server = server_for(app, drain, limits)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}", server

@@ -18,7 +18,7 @@ BODY = {"messages": [{"role": "user", "content": "Hi"}]}
 ROUTES = sorted(
     (method, route.path.replace("{name:path}", "fake"))
     for route in iter_route_contexts(create_app(Models(FakePool())).routes)
-    for method in getattr(route, "methods", None) or ()  # a WebSocket has none
+    for method in route.methods or ()  # a WebSocket has none
 )
 # What an address that does not exist needs, it must not tell.
 EVERYWHERE = [*ROUTES, ("GET", "/v1/nothing"), ("POST", "/secret"), ("OPTIONS", CHAT), ("PUT", "/")]

@@ -17,9 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
-from setup.debian import NEEDED, where
+from setup.debian import where
+from tests.programs import missing
 
 SHIPPED = Path(__file__).parents[1] / "deploy" / "nginx.conf"
 NAME = "chat.example.com"
@@ -41,16 +40,6 @@ class Proxy:
     url: str
     tls: ssl.SSLContext
     log: Path
-
-
-def missing(program: str) -> None:
-    """Skip the test, or fail where everything has to be tested, unless `program` is here."""
-    if where(program):
-        return
-    sentence = f"{program} is missing: python3 -m setup.debian installs it ({NEEDED[program]})."
-    if os.environ.get("CI") == "true":
-        pytest.fail(sentence)
-    pytest.skip(sentence)
 
 
 @contextmanager

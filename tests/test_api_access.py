@@ -68,7 +68,9 @@ async def test_every_route_but_the_public_ones_needs_a_key(admin, key_file, pati
             elif is_for_admins(path) and not admin:
                 good = status == 403 and "the scope admin" in text
             else:
-                good = status in (200, 201, 204, 404, 405, 501) or (status == 400 and "required" in text)
+                good = status in (200, 201, 204, 404, 405, 501) or (
+                    status == 400 and "required" in text
+                )
             assert good, (method, path, headers, status)
 
 
@@ -273,7 +275,7 @@ async def test_a_key_that_is_taken_away_ends_what_it_asked_for(
 async def test_a_damaged_key_file_ends_nothing_that_runs(key_file):
     keys.add(key_file, "alice")
     ring, pool = KeyFile(key_file, itertools.count().__next__), FakePool()
-    watching = asyncio.create_task(expel_revoked(pool, ring))
+    watching = asyncio.create_task(expel_revoked(ring, pool))
     async with asyncio.timeout(10):
         while not pool.spared:
             await asyncio.sleep(0.01)

@@ -152,6 +152,7 @@ def test_every_way_to_say_a_thing_means_the_same(said, field, meant):
 
 SCHEMA_TEXT = json.dumps(SCHEMA)
 FORM = {"type": "json_schema", "json_schema": {"name": "w", "strict": True, "schema": SCHEMA}}
+BARE = {"type": "json_object", "schema": SCHEMA}
 NAMED = {"type": "function", "function": {"name": "weather"}}
 
 
@@ -162,6 +163,7 @@ NAMED = {"type": "function", "function": {"name": "weather"}}
         ({"structured_outputs": {}, "guided_regex": None}, []),
         ({"response_format": {"type": "json_object"}}, [("json", "response_format")]),
         ({"response_format": FORM}, [("schema", "response_format", SCHEMA_TEXT)]),
+        ({"response_format": BARE}, [("schema", "response_format", SCHEMA_TEXT)]),
         ({"guided_json": SCHEMA}, [("schema", "guided_json", SCHEMA_TEXT)]),
         ({"guided_json": SCHEMA_TEXT}, [("schema", "guided_json", SCHEMA_TEXT)]),
         (

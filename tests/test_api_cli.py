@@ -4,6 +4,7 @@ import asyncio
 import signal
 import socket
 import sys
+from types import SimpleNamespace
 
 import pytest
 from huggingface_hub import close_session
@@ -71,6 +72,14 @@ async def test_a_port_in_use_is_found_before_the_model_is_looked_for():
     assert process.returncode == 69
     reason, advice = "address already in use", "choose another with --host or --port"
     assert stderr.decode() == f"Cannot listen on 127.0.0.1:{port}: {reason}; {advice}.\n"
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+def test_the_greeting_says_where_the_page_is_and_how_to_come_in(keyed):
+    answering = SimpleNamespace(header=SimpleNamespace(pooling=None))
+    said = cli._greeting("http://127.0.0.1:8000", answering, keyed=keyed)
+    assert "Open http://127.0.0.1:8000/ in a browser" in said
+    assert ("sign in there with an API key" in said) == ("YOUR_KEY" in said) == keyed
 
 
 def test_models_shows_what_can_be_served_and_what_is_here(config):

@@ -213,6 +213,7 @@ FLAT_TOOL = {"type": "function", **WEATHER}
 FLAT_CALL = {"tools": [FLAT_TOOL], "tool_choice": "required"}
 FLAT_FORM = {"type": "json_schema", "name": "place", "schema": PLACE}
 FORM = {"type": "json_schema", "json_schema": {"name": "place", "schema": PLACE}}
+BRIEF = {"name": "brief", "system_prompt": "Be brief.", "repetition_penalty": 9}
 DRAW = {"temperature": 1.5, "top_p": 0.9, "top_k": 40}
 
 FEATURES: dict[str, dict[str, Try]] = {
@@ -236,6 +237,10 @@ FEATURES: dict[str, dict[str, Try]] = {
     "prompts as token ids": each(
         {"completions": {"prompt": [5, 6, 7]}}, lambda a: a.at.prompt(a.reply) == 3
     ),
+    "an [agent](#agents) as the model": each(
+        ("chat", "responses", "messages", *OLLAMA), {"model": "brief"}, more_prompt
+    )
+    | each({"completions": LONG | {"model": "brief"}}, differs),
     "a limit of tokens": each(OPENAI, {"max_tokens": 2}, says('"completion_tokens":2,'))
     | each({"responses": {"max_output_tokens": 2}}, says('"output_tokens":2,'))
     | each(("messages",), {"max_tokens": 2}, says('"output_tokens":2[,}]'))
@@ -419,6 +424,7 @@ def client(tmp_path_factory) -> Iterator[httpx.Client]:
         running("--config", str(folder / "models.yaml"), "--port", "0") as (url, _),
         httpx.Client(base_url=url, timeout=60) as client,
     ):
+        assert client.post("/api/v1/agents", json=BRIEF).status_code == 201
         yield client
 
 

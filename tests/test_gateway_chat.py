@@ -47,6 +47,14 @@ async def test_a_session_goes_on_and_is_stored(said):
         assert [one.content for one in pool.requests[1].messages] == ["Hi", "Hello", "And?"]
 
 
+async def test_who_answers_is_the_model_or_agent_of_the_session():
+    async with serving(FakePool()) as url, httpx.AsyncClient(base_url=url) as client:
+        made = await client.post("/api/v1/agents", json={"name": "Poet", "model": "fake"})
+        assert made.status_code == 201
+        id = await new_session(url, model="Poet")
+        assert (await ask(url, session_id=id, message="Hi")).json()["model"] == "Poet"
+
+
 async def test_openais_client_streams_a_session():
     async with serving(FakePool()) as url:
         id = await new_session(url)

@@ -6,6 +6,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from inference.journal import GIVEN_UP, Journal
 from inference.sequence import SamplingParams
+from inference.types import GenerationRequest, LiveRequest
 from inference.wire import Accepted, Count, Counted, Delta, End, Rejected, Submit, Text
 
 
@@ -250,3 +251,26 @@ def test_an_answer_that_is_whole_is_not_begun_again():
     given_up(book)
     [again] = book.due(0.0)
     assert again.id == 1 and [part.ended for part in again.said] == [False, True]
+
+
+def asked(id, **about):
+    return GenerationRequest(id=f"r{id}", prompt="hello", **about)
+
+
+def test_it_tells_how_far_those_are_whom_somebody_asked_for():
+    book: Journal[str] = Journal()
+    book.add(submit(0, 2), "client 0", 1.0, asked(0, tenant="alice", waited=5.0))
+    begin(book)
+    book.add(submit(1), "client 1", 2.0, asked(1))
+    book.add(submit(2), "client 2", 2.0)
+    for index, tokens in ((0, [1, 2]), (1, [3])):
+        book.note(Delta(0, index, "text", tokens), 3.0)
+    first, second = book.seen("m", 4.0)
+    assert first == LiveRequest("r0", "m", "alice", 8.0, 3, running=True)
+    assert second == LiveRequest("r1", "m", "", 2.0, 0, running=False)
+    [found] = book.where(lambda asked: asked.tenant == "alice")
+    assert found.reader == "client 0"
+    book.crash(0.0)
+    assert [one.running for one in book.seen("m", 4.0)] == [False, False]
+    book.remove(0)
+    assert [one.id for one in book.seen("m", 4.0)] == ["r1"]

@@ -84,6 +84,8 @@ ONLY_IN = {
     "starlette": {"api/"},
     "sse_starlette": {"api/"},
     "uvicorn": {"api/"},
+    "websockets": {"api/websocket_connection.py"},
+    "sqlite3": {"api/store/"},
     "typer": {"api/cli.py", "api/keys_command.py", "api/terminal_chat.py"},
     "rich": {"api/cli.py", "api/keys_command.py", "api/terminal_chat.py"},
     "msgspec": {
@@ -136,6 +138,19 @@ def test_the_api_sees_only_the_public_names_of_inference(path):
     public = set(ast.literal_eval(_all_of(ROOT / "inference" / "__init__.py")))
     used = {name for name in imports(path) if name.startswith("inference.")}
     assert {name.removeprefix("inference.") for name in used} <= public
+
+
+@pytest.mark.parametrize("path", modules("api/store"), ids=lambda p: p.stem)
+def test_the_store_knows_nothing_of_those_who_use_it(path):
+    above = {name for name in imports(path) if name.startswith("api.")}
+    assert {name for name in above if not name.startswith("api.store")} == set()
+    assert not {"fastapi", "starlette"} & {name.split(".")[0] for name in imports(path)}
+
+
+@pytest.mark.parametrize("room", ["openai", "anthropic", "ollama", "store", "page"])
+def test_what_is_below_the_gateway_does_not_know_it(room):
+    for path in modules(f"api/{room}"):
+        assert not any(name.startswith("api.gateway") for name in imports(path)), path
 
 
 def _all_of(path: Path) -> ast.expr:

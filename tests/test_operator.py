@@ -17,6 +17,7 @@ from tests.bodies import BODIES, CHAT, COMPLETIONS, EMBEDDINGS, OLLAMA_CHAT, STR
 from tests.fake_pool import FakePool, serving
 from tests.knocking import client_of, refusal
 from tests.several import several_served
+from tests.talking import new_session, said, session, talking
 from tests.test_api_service import metrics_of
 
 OPERATOR, HEALTH = "/api/v1/operator", "/api/v1/health"
@@ -127,6 +128,22 @@ async def test_a_client_is_told_that_an_operator_ended_its_request(path, stream)
         assert await cancel(client, left["id"]) == {"cancelled": True}
         assert all(ended(answer, stream) for answer in await asyncio.gather(first, second))
         assert (await view(client))["requests"] == []
+
+
+async def test_a_conversation_keeps_what_it_was_told_until_an_operator_ended_it():
+    async with serving(FakePool(stuck())) as url, httpx.AsyncClient(base_url=url) as client:
+        id = await new_session(url)
+        async with talking(url) as talk:
+            await talk.say(message="Hi", session_id=id)
+            [listed] = await requests_of(client, lambda found: found and found[0]["tokens"] == 2)
+            await cancel(client, listed["id"])
+            *events, last = await talk.turn()
+            assert said(events) == "Hel"
+            assert (last["type"], last["code"], last["message"]) == ("error", "cancelled", SENTENCE)
+            await talk.say(message="Again", session_id=id)
+            assert (await talk.turn())[-1]["type"] == "end"
+        kept = await session(url, id)
+    assert [message["content"] for message in kept["messages"]] == ["Hi", "Hel", "Again", "Hello"]
 
 
 async def test_vectors_and_questions_are_listed_and_can_be_ended_as_well():

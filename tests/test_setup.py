@@ -254,6 +254,9 @@ def test_cuda_is_another_recipe_and_needs_nvcc(
     assert "-DGGML_CUDA=on" in recipe.flags
     assert recipe.cuda
     assert recipe.key != recipe_for_this_machine("0.3.36", cuda=False).key
+    monkeypatch.setenv("CUDAARCHS", "89;90")
+    assert "-DCMAKE_CUDA_ARCHITECTURES=89;90" in recipe_for_this_machine("0.3.36", cuda=True).flags
+    assert recipe.key != recipe_for_this_machine("0.3.36", cuda=True).key
 
 
 def test_a_wheel_is_taken_for_its_own_recipe_only_and_a_failed_build_leaves_none(

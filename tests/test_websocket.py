@@ -3,6 +3,7 @@
 import asyncio
 import json
 
+import httpx
 import pytest
 
 from inference import (
@@ -28,7 +29,7 @@ async def test_raw_text_comes_token_by_token_and_ends_with_an_empty_frame():
 async def test_several_turns_on_a_connection_with_history_and_settings():
     pool = FakePool()
     async with serving(pool) as url, talking(url, typed=False) as talk:
-        await talk.say(message="Hi", max_tokens=5, temperature=0.5, top_p=0.9)
+        await talk.say(message="Hi", max_tokens=5, temperature=0.5, top_p=0.9, thinking=True)
         await talk.raw_turn()
         await talk.say(message="And?", history=[["Hi", "Hello"]], repetition_penalty=1.2)
         await talk.raw_turn()
@@ -37,6 +38,7 @@ async def test_several_turns_on_a_connection_with_history_and_settings():
         await talk.raw_turn()
     first, second, third = pool.requests
     assert (first.max_tokens, first.sampling.temperature, first.sampling.top_p) == (5, 0.5, 0.9)
+    assert (first.thinking, second.thinking) == (True, None)
     assert second.sampling.repeat_penalty == 1.2
     told = [("user", "Hi"), ("assistant", "Hello"), ("user", "And?")]
     for request in (second, third):
@@ -282,6 +284,24 @@ async def test_a_session_has_one_answer_at_a_time_and_any_client_can_stop_it():
             ("done", "Hi"),
             ("stopped", "Hel"),
         ]
+
+
+async def test_an_answer_is_stopped_over_http_and_with_its_session():
+    gates = [Started(7), TextDelta(0, "Hel"), asyncio.Event()]
+    pool = FakePool(gates, list(gates))
+    async with serving(pool) as url, talking(url) as talk, httpx.AsyncClient(base_url=url) as http:
+        id = await new_session(url)
+        place = f"/api/v1/sessions/{id}"
+        assert (await http.post(f"{place}/stop")).json() == {"stopped": False}
+        await talk.say(message="Hi", session_id=id)
+        await talk.event()
+        assert (await http.post(f"{place}/stop")).json() == {"stopped": True}
+        assert (await talk.turn())[-1]["reason"] == "stopped"
+        await talk.say(message="Hi", session_id=id)
+        await talk.event()
+        assert (await http.delete(place)).status_code == 204
+        assert (await talk.turn())[-1]["reason"] == "stopped"
+        assert (await http.post(f"{place}/stop")).status_code == 404
 
 
 async def test_what_is_refused_leaves_nothing_behind():

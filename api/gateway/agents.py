@@ -129,7 +129,7 @@ async def _changed(http: Request, which: str, *, whole: bool) -> Response:
 def _to_change(http: Request, which: str) -> Agent:
     agents: Agents = http.app.state.agents
     agent = agents.find(tenant(http), which)
-    if agent.tenant != tenant(http) and not _is_admin(http):
+    if agent.tenant != tenant(http) and not http.state.admin:
         raise NotAdmin("This agent was made with another key; to change it takes an admin's.")
     return agent
 
@@ -142,7 +142,7 @@ def _understand(http: Request, raw: dict[str, Any]) -> About:
         raise NameTaken(f"{about.name} is the name of a model here.", "name")
     if not _means(models, about.model):
         raise BadRequest("model: there is no model of that name.", "model")
-    if about.shared and not _is_admin(http):
+    if about.shared and not http.state.admin:
         raise NotAdmin("To share an agent takes an API key with the scope admin.", "shared")
     return about
 
@@ -153,10 +153,6 @@ def _means(models: Models, name: str) -> bool:
     except UnknownModel:
         return False
     return True
-
-
-def _is_admin(http: Request) -> bool:
-    return bool(getattr(http.state, "admin", True))
 
 
 def _as_written(agent: Agent) -> dict[str, Any]:

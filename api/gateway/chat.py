@@ -11,7 +11,7 @@ from api.gateway.turns import Turns
 from api.gateway.wish import REFUSED, TurnBody, Wish, read, wish_of
 from api.openai import chat
 from api.openai.common import generation, schema
-from api.openai.encoder import Choice, ChunkChoice
+from api.openai.encoder import Choice, ChunkChoice, Encoder
 from api.openai.replies import Head, Reply
 from api.streaming import Call, Events, answer
 
@@ -41,13 +41,17 @@ def _understand(http: Request, raw: dict[str, Any], served: str) -> Call:
     if wish is None:
         return chat.call_of(body, head)
     head = replace(head, session=wish.session, message=wish.answer)
-    return replace(chat.call_of(body, head), told=partial(_told, http, wish))
+    call = chat.call_of(body, head)
+    assert isinstance(call.encoder, Encoder)
+    return replace(call, told=partial(_told, http, wish, call.encoder))
 
 
-async def _told(http: Request, wish: Wish) -> Events:
-    """The events of a turn, which goes on when nobody reads them any more."""
+async def _told(http: Request, wish: Wish, encoder: Encoder) -> Events:
+    """The events of a turn, which goes on when nobody reads them any more. Only now it is known
+    which model the session has."""
     turns: Turns = http.app.state.turns
     turn = await turns.begin(wish, http.state.tenant, _nobody)
+    encoder.head = replace(encoder.head, model=turn.asked.model)
     async for event in turn.follow():
         yield event
 

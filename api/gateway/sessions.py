@@ -16,6 +16,7 @@ from api.document import JSON, MARKDOWN, Operation, body_schema
 from api.gateway import imports
 from api.gateway.imports import ImportBody, Title
 from api.gateway.settings import SettingsBody
+from api.gateway.turns import Turns
 from api.metrics import Meter
 from api.store import exports, tree
 from api.store.exports import Export
@@ -83,6 +84,10 @@ class WholeSession(Session, frozen=True, kw_only=True):
     running: str | None
 
 
+class Stopped(msgspec.Struct):
+    stopped: bool
+
+
 OPERATIONS: Final = (
     Operation(
         _HERE,
@@ -117,6 +122,13 @@ OPERATIONS: Final = (
         methods=("patch",),
     ),
     Operation(_SESSION, "Delete a conversation", {204: {}}, (404, 503), methods=("delete",)),
+    Operation(
+        f"{_SESSION}/stop",
+        "End the answer that is being written; whether there was one",
+        {200: {JSON: Stopped}},
+        (404, 503),
+        methods=("post",),
+    ),
     Operation(
         f"{_SESSION}/branch",
         "A new conversation that begins as another one, up to one of its messages",
@@ -201,7 +213,15 @@ async def change(http: Request, id: str) -> Response:
 async def delete(http: Request, id: str) -> Response:
     """Raises `UnknownSession`."""
     await _sessions(http).delete(http.state.tenant, id)
+    await _stopped(http, id)
     return Response(status_code=204)
+
+
+@router.post(f"{_SESSION}/stop")
+async def stop(http: Request, id: str) -> Response:
+    """Raises `UnknownSession`."""
+    await _sessions(http).find(http.state.tenant, id)
+    return _json(Stopped(stopped=await _stopped(http, id)))
 
 
 @router.post(f"{_SESSION}/branch")
@@ -225,6 +245,15 @@ async def export(http: Request, id: str) -> Response:
     if format == "json":
         return _file(exports.as_json(whole), JSON, title, "json")
     return _file(exports.as_markdown(whole).encode(), MARKDOWN, title, "md")
+
+
+async def _stopped(http: Request, id: str) -> bool:
+    """Whether an answer was being written, which has ended now."""
+    turns: Turns = http.app.state.turns
+    turn = turns.running(id, http.state.tenant)
+    if turn:
+        await turn.stop()
+    return turn is not None
 
 
 def _sessions(http: Request) -> Sessions:

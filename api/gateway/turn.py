@@ -47,6 +47,7 @@ class Turn:
         stored: Stored | None = None,
         keep: Keep | None = None,
     ) -> None:
+        self.asked = asked
         self.stored = stored
         self.saved = stored is not None
         self.stopped = False

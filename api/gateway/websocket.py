@@ -114,29 +114,40 @@ class Line:
         self._work = asyncio.create_task(self._tell(opening, told, size))
 
     async def _tell(self, opening: Coroutine[Any, Any, Turn], told: Frames, size: int) -> None:
-        """One turn, with whatever goes wrong."""
+        """One turn, which counts as an answer until its end is told."""
         meter, outcome = Meter(self._metrics, "websocket"), 499
         try:
             with self._socket.state.answering():
                 meter.hold(size)
-                await self._follow(await opening, told, meter)
-            outcome = 200
+                outcome = await self._told(opening, told, meter)
         except InferenceError as error:
             outcome = status_of(error)
             await self._send(told.failed(problem_of(error)))
+        except WebSocketDisconnect:
+            pass
+        finally:
+            opening.close()
+            meter.end(outcome)
+
+    async def _told(self, opening: Coroutine[Any, Any, Turn], told: Frames, meter: Meter) -> int:
+        """The outcome of a turn, with whatever goes wrong, as a status."""
+        try:
+            await self._follow(await opening, told, meter)
+        except InferenceError as error:
+            await self._send(told.failed(problem_of(error)))
+            return status_of(error)
         except asyncio.CancelledError:
             if not self._stopping:
                 raise
             await self._send(told.end(stopped=True, saved=False))
+            return 499
         except WebSocketDisconnect:
-            pass
+            raise
         except Exception:
             _log.exception("A turn failed.")
-            outcome = 500
             await self._send(told.failed(problem_of(UNFORESEEN)))
-        finally:
-            opening.close()
-            meter.end(outcome)
+            return 500
+        return 200
 
     async def _follow(self, turn: Turn, told: Frames, meter: Meter) -> None:
         self._turn = turn

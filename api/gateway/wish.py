@@ -63,7 +63,7 @@ History = Annotated[
 class TurnBody(ChatBody):
     """`message` is the last of `messages`, and `history` stands before them. In a session they are
     what is new: it goes on after the message `parent`, which is its head if that is not said, and
-    "" for a new beginning."""
+    "" for a new beginning. `thinking` is said as of agents and sessions."""
 
     messages: list[MessageBody] = Field([], max_length=_MESSAGES)
     message: Annotated[Content, Field(max_length=MAX_BODY)] | None = None
@@ -71,6 +71,11 @@ class TurnBody(ChatBody):
     session_id: Word | None = None
     parent: Word | None = None
     regenerate: bool = False
+    thinking: bool | None = None
+
+    def wants_thoughts(self) -> bool | None:
+        said = super().wants_thoughts()
+        return self.thinking if said is None else said
 
     def told(self) -> tuple[Message, ...]:
         said = () if self.message is None else (Message("user", self.message),)

@@ -47,6 +47,7 @@ class ResponseFormat(WireModel):
     )
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchemaBody | None = None
+    source: SchemaText | None = Field(None, alias="schema")  # of an object, as llama.cpp has it
 
     @model_validator(mode="after")
     def _has_a_schema(self) -> "ResponseFormat":
@@ -79,7 +80,8 @@ class Constraints(WireModel):
     def _formats(self) -> Iterator[Constraint]:
         form, field = self.response_format, "response_format"
         if form and form.type == "json_object":
-            yield Constraint("json", field)
+            source = form.source
+            yield Constraint("schema", field, source) if source else Constraint("json", field)
         if form and form.type == "json_schema" and form.json_schema:
             yield Constraint("schema", field, form.json_schema.source)
 

@@ -112,7 +112,7 @@ class ReplyEncoder(ABC):
     """What an answer is called that is not streamed."""
 
     def __init__(self, head: Head, n: int, include_usage: bool) -> None:
-        self._head = head
+        self.head = head
         self._n = n
         self._include_usage = include_usage
         self._ends: list[Finished] = []
@@ -147,7 +147,7 @@ class ReplyEncoder(ABC):
         return [framed(reply)]
 
     def _reply(self, *choices: AnyChoice) -> Reply[AnyChoice]:
-        head = self._head
+        head = self.head
         return Reply(
             head.id,
             self.chunk,

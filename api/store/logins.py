@@ -99,7 +99,7 @@ class Tokens:
         now = self._clock()
         known = {digest: login for digest, login in self._tokens.items() if login.expires > now}
         others = [digest for digest, login in known.items() if login.tenant == tenant]
-        for digest in others[: len(others) + 1 - _TOKENS]:
+        for digest in others[: max(0, len(others) + 1 - _TOKENS)]:
             del known[digest]
         secret = secrets.token_urlsafe(32)
         self._tokens = {**known, _digest(secret.encode()): Login(tenant, now + TOKEN_SECONDS)}

@@ -3,26 +3,23 @@
 import os
 from collections.abc import AsyncIterator
 
-import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, async_playwright
 
-from setup.chromium import ADVICE, installed
+from setup.debian import where
 from tests.browser.person import Person, sitting_down
+from tests.fake_pool import FakePool, serving
+from tests.programs import missing
 
 AS_ROOT = ["--no-sandbox"] if os.geteuid() == 0 else []
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser() -> AsyncIterator[Browser]:
-    path = installed()
-    if not path and os.environ.get("CI"):
-        pytest.fail(ADVICE)
-    if not path:
-        pytest.skip(ADVICE)
+    missing("chromium")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
-            executable_path=path, args=["--headless=new", *AS_ROOT]
+            executable_path=where("chromium"), args=["--headless=new", *AS_ROOT]
         )
         yield browser
         await browser.close()
@@ -34,3 +31,11 @@ async def person(browser: Browser) -> AsyncIterator[Person]:
     async with sitting_down(browser) as person:
         yield person
         await person.saw_nothing_wrong()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def workshop(browser: Browser) -> AsyncIterator[Person]:
+    """A document of ours in which nothing runs, for what modules do by themselves."""
+    async with serving(FakePool()) as url, sitting_down(browser) as person:
+        await person.page.goto(url + "/page/dom.js")
+        yield person

@@ -6,6 +6,10 @@ from typing import Any
 
 from playwright.async_api import Browser, ConsoleMessage, Locator, Page, Request, expect
 
+from tests.fake_pool import FakePool, serving
+
+PATIENCE = 20_000  # ms, in which a machine that does much else gets everything done
+expect.set_options(timeout=PATIENCE)
 # Written down by the browser itself, whatever the page does afterwards.
 _WATCH = """
 window.__violations = [];
@@ -45,8 +49,16 @@ class Person:
         self.forgiven += texts
 
     async def saw_nothing_wrong(self) -> None:
-        violations = [] if self.page.is_closed() else await self.page.evaluate("__violations")
+        violations = await self.page.evaluate("window.__violations")
         assert [*self.wrong, *violations] == []
+
+    @asynccontextmanager
+    async def at(self, pool: FakePool, **how: Any) -> AsyncIterator[str]:
+        """The address of a server around `pool`, which stays until they have left the page."""
+        async with serving(pool, **how) as url:
+            yield url
+            await self.saw_nothing_wrong()
+            await self.page.goto("about:blank")
 
     async def open(self, url: str, path: str = "/") -> None:
         self._host = url
@@ -91,7 +103,7 @@ async def sitting_down(browser: Browser, **how: Any) -> AsyncIterator[Person]:
     try:
         await context.add_init_script(_WATCH)
         page = await context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(PATIENCE)
         yield Person(page)
     finally:
         await context.close()

@@ -15,7 +15,7 @@ from inference import (
     ToolCallDelta,
     WorkerLost,
 )
-from tests.fake_pool import FakePool, end, serving
+from tests.fake_pool import FakePool, end
 from tests.scripted_pool import ScriptedPool
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -28,7 +28,7 @@ def answer(*texts: str, reason: str = "stop") -> list:
 async def test_an_answer_is_seen_while_it_is_written(person):
     gate = asyncio.Event()
     script = [Started(7), TextDelta(0, "Here is **the"), gate, TextDelta(0, " answer**."), end()]
-    async with serving(FakePool(script)) as url:
+    async with person.at(FakePool(script)) as url:
         await person.open(url)
         await expect(person.see(".greeting")).to_be_visible()
         await person.say("What is it?")
@@ -47,7 +47,7 @@ async def test_an_answer_is_seen_while_it_is_written(person):
 
 
 async def test_a_suggestion_is_a_beginning(person):
-    async with serving(FakePool()) as url:
+    async with person.at(FakePool()) as url:
         await person.open(url)
         await person.see(".suggestion").first.click()
         await expect(person.page.locator("#message")).to_have_value(
@@ -60,7 +60,7 @@ async def test_a_suggestion_is_a_beginning(person):
 async def test_a_stopped_answer_says_so_and_can_be_gone_on_with(person):
     gate = asyncio.Event()
     pool = FakePool([Started(7), TextDelta(0, "One, two"), gate, end()], answer("three"))
-    async with serving(pool) as url:
+    async with person.at(pool) as url:
         await person.open(url)
         await person.say("Count")
         await expect(person.answers).to_contain_text("One, two")
@@ -76,7 +76,7 @@ async def test_a_stopped_answer_says_so_and_can_be_gone_on_with(person):
 
 async def test_an_edited_message_makes_a_branch_and_both_can_be_read(person):
     pool = FakePool(answer("to A"), answer("to B"), answer("more of A"))
-    async with serving(pool) as url:
+    async with person.at(pool) as url:
         await person.open(url)
         await person.say("A")
         await person.answered("to A")
@@ -102,7 +102,7 @@ async def test_an_edited_message_makes_a_branch_and_both_can_be_read(person):
 
 async def test_an_answer_can_be_made_again(person):
     pool = FakePool(answer("first"), answer("second"))
-    async with serving(pool) as url:
+    async with person.at(pool) as url:
         await person.open(url)
         await person.say("Hi")
         await person.answered("first")
@@ -116,7 +116,7 @@ async def test_an_answer_can_be_made_again(person):
 
 async def test_a_new_conversation_begins_at_an_answer(person):
     pool = FakePool(answer("one"), answer("two"), answer("three"))
-    async with serving(pool) as url:
+    async with person.at(pool) as url:
         await person.open(url)
         await person.say("First")
         await person.answered("one")
@@ -134,7 +134,7 @@ async def test_a_new_conversation_begins_at_an_answer(person):
 
 async def test_thoughts_are_folded_and_timed(person):
     script = [Started(7), ReasoningDelta(0, "Let me *see*"), TextDelta(0, "Done"), end()]
-    async with serving(FakePool(script)) as url:
+    async with person.at(FakePool(script)) as url:
         await person.open(url)
         await person.say("Think")
         whole = await person.answered("Done")
@@ -154,7 +154,7 @@ async def test_the_arguments_of_a_call_are_laid_out_as_they_come(person):
         ArgumentsDelta(0, 0, 'lo", "days": [1]}'),
         end(reason="tool_calls"),
     ]
-    async with serving(FakePool(script)) as url:
+    async with person.at(FakePool(script)) as url:
         await person.open(url)
         await person.say("Weather?")
         call = person.answers.locator(".tool")
@@ -168,7 +168,7 @@ async def test_the_arguments_of_a_call_are_laid_out_as_they_come(person):
 
 async def test_an_answer_that_fails_says_why_and_is_tried_again(person):
     failing = [Started(7), TextDelta(0, "Half"), WorkerLost("the worker died.")]
-    async with serving(FakePool(failing, answer("whole"))) as url:
+    async with person.at(FakePool(failing, answer("whole"))) as url:
         await person.open(url)
         await person.say("Go")
         half = await person.answered("Half")
@@ -180,7 +180,7 @@ async def test_an_answer_that_fails_says_why_and_is_tried_again(person):
 
 async def test_what_is_refused_is_not_lost(person):
     pool = FakePool([Overloaded("too many wait.", retry_after=7)], answer("now"))
-    async with serving(pool) as url:
+    async with person.at(pool) as url:
         await person.open(url)
         await person.say("Please")
         await expect(person.see("#banner .banner")).to_contain_text("too many wait.")
@@ -193,7 +193,7 @@ async def test_what_is_refused_is_not_lost(person):
 
 
 async def test_a_cut_by_length_is_marked(person):
-    async with serving(FakePool(answer("Long", reason="length"))) as url:
+    async with person.at(FakePool(answer("Long", reason="length"))) as url:
         await person.open(url)
         await person.say("Go")
         whole = await person.answered("Long")
@@ -201,7 +201,7 @@ async def test_a_cut_by_length_is_marked(person):
 
 
 async def test_earlier_messages_that_were_summed_up_are_told_of(person):
-    async with serving(ScriptedPool(512)) as url:
+    async with person.at(ScriptedPool(512)) as url:
         await person.open(url)
         for number in range(4):
             await person.say(f"The {number}th word is w{number}. " + "so it goes " * 40)
@@ -213,8 +213,26 @@ async def test_earlier_messages_that_were_summed_up_are_told_of(person):
         await expect(person.see(".summary").first).to_be_attached()
 
 
+async def test_a_large_answer_leaves_the_page_usable(person):
+    gate, part = asyncio.Event(), "Some **words** of it, `code`, and more of them.\n\n"
+    block = "```python\n" + "x = 'a long line of code'  # here\n" * 20 + "```\n\n"
+    half = [TextDelta(0, text) for text in ([part] * 9 + [block]) * 45]
+    script = [Started(7), *half, gate, *half, TextDelta(0, "the end"), end()]
+    assert sum(len(step.text) for step in script if isinstance(step, TextDelta)) > 100_000
+    async with person.at(FakePool(script)) as url:
+        await person.open(url)
+        await person.say("Everything")
+        await expect(person.answers.locator(".code")).to_have_count(45)
+        await person.page.locator("#message").press_sequentially("I can write")
+        await expect(person.page.locator("#message")).to_have_value("I can write")
+        gate.set()
+        whole = await person.answered("the end")
+        await expect(whole.locator(".code")).to_have_count(90)
+        await expect(whole.get_by_text("the end")).to_be_in_viewport()
+
+
 async def test_what_was_not_sent_is_kept(person):
-    async with serving(FakePool()) as url:
+    async with person.at(FakePool()) as url:
         await person.open(url)
         await person.say("One")
         await person.answered("Hello")
@@ -235,14 +253,12 @@ async def test_the_reader_may_stay_where_they_read(person):
     lines = "\n\n".join(f"Line {number}" for number in range(80))
     script = [Started(7), TextDelta(0, lines), gate, TextDelta(0, f"\n\n{lines}"), more, end()]
     top = "() => document.querySelector('.scroller').scrollTop"
-    async with serving(FakePool(script)) as url:
+    async with person.at(FakePool(script)) as url:
         await person.open(url)
         await person.say("Go")
         await expect(person.answers.get_by_text("Line 79")).to_be_in_viewport()
-        await person.see(".scroller").hover()
-        await person.page.mouse.wheel(0, -900)
+        await person.run("() => { document.querySelector('.scroller').scrollTop -= 900; }")
         await expect(person.button("Go to the end")).to_be_visible()
-        await person.page.wait_for_function("document.querySelector('.scroller').scrollTop > 0")
         before = await person.run(top)
         gate.set()
         await expect(person.answers.get_by_text("Line 79")).to_have_count(2)

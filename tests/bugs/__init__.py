@@ -2,8 +2,10 @@
 away, one at a time."""
 
 from tests.bugs import (
+    agents,
     answers,
     dialects,
+    door,
     embeddings,
     models,
     protections,
@@ -15,8 +17,10 @@ BUGS = (
     *scheduling.BUGS,
     *recovery.BUGS,
     *answers.BUGS,
+    *agents.BUGS,
     *dialects.BUGS,
     *embeddings.BUGS,
     *models.BUGS,
     *protections.BUGS,
+    *door.BUGS,
 )

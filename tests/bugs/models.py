@@ -5,7 +5,30 @@ from tests.bugs.bug import Bug
 SEATS = "inference/seats.py"
 MODELS = "tests/test_models.py"
 
+OPERATOR = "tests/test_operator.py"
+
 BUGS = (
+    Bug(
+        "an operator ends everybody's requests",
+        "inference/models.py",
+        "lambda asked: asked.id == id",
+        "lambda asked: True",
+        OPERATOR,
+    ),
+    Bug(
+        "who waits for a model cannot be ended",
+        SEATS,
+        "return running + sum(_tell(waiter, why) for waiter in waiting)",
+        "return running",
+        OPERATOR,
+    ),
+    Bug(
+        "a request that is ended is computed on",
+        "inference/replica.py",
+        "            self.finish(entry.submit.id, cancel=True)\n        return len(found)",
+        "            self.finish(entry.submit.id, cancel=False)\n        return len(found)",
+        OPERATOR,
+    ),
     Bug(
         "a model goes in the middle of a stream",
         SEATS,

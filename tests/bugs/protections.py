@@ -3,6 +3,7 @@
 from tests.bugs.bug import Bug
 
 CLI, GUARD, KEYS, ORIGINS = (f"api/{name}.py" for name in ("cli", "guard", "keys", "origins"))
+ADMISSION = "api/admission.py"
 ERRORS, BODY, SERVER, CONNECTION = (
     f"api/{name}.py" for name in ("errors", "body", "server", "connection")
 )
@@ -43,23 +44,23 @@ BUGS = (
     ),
     Bug(
         "two keys are none",
-        GUARD,
+        ADMISSION,
         'return shown.pop() if len(shown) == 1 else b""',
         "return max(shown)",
         "tests/test_api_access.py",
     ),
     Bug(
         "who guesses keys is slowed down",
-        GUARD,
-        '        self._limits.failed(scope["client"][0] if scope.get("client") else "")\n',
+        ADMISSION,
+        "        self.limits.failed(address)\n",
         "",
         "tests/test_api_access.py",
     ),
     Bug(
         "a removed key ends what it asked for",
         GUARD,
-        "                models.expel(keys.tenants)",
-        "                pass",
+        "                    keeper.expel(keys.tenants)",
+        "                    pass",
         "tests/test_api_access.py",
     ),
     Bug(
@@ -128,7 +129,7 @@ BUGS = (
     Bug(
         "a body is JSON",
         GUARD,
-        '            _check_type(scope, scope["onebox.headers"])\n',
+        "            _check_type(scope, headers)\n",
         "",
         "tests/test_api_guard.py",
     ),

@@ -62,26 +62,34 @@ async function remove(body, on, agent) {
 }
 
 function wrong(error) {
-  return el("div", { class: "banner bad", role: "alert" }, icon("warning"), el("span", { dir: "auto" }, error.message));
+  return el("div", { class: "banner bad", role: "alert" },
+    icon("warning"), el("span", { dir: "auto" }, error.message));
 }
 
 /** The form of one agent; `agent` is null for a new one. */
 function edit(body, on, agent) {
   const now = agent ?? {};
-  const name = el("input", { required: true, pattern: NAME, maxlength: 64, dir: "auto", value: now.name ?? "", title: t("agent.name.help"), autocomplete: "off" });
+  const name = el("input", {
+    required: true, pattern: NAME, maxlength: 64, dir: "auto", autocomplete: "off",
+    title: t("agent.name.help"), value: now.name ?? "",
+  });
   const about = el("input", { maxlength: 500, dir: "auto", value: now.description ?? "" });
   const bases = [...new Set([now.model ?? "", "", ...on.bases()])];
-  const model = select({}, bases.map((base) => el("option", { value: base }, base || t("model.served"))), now.model ?? "");
+  const options = bases.map((base) => el("option", { value: base }, base || t("model.served")));
+  const model = select({}, options, now.model ?? "");
   const shared = el("input", { type: "checkbox", id: "agent-shared", checked: Boolean(now.shared) });
-  const tools = el("textarea", { rows: 3, class: "mono", dir: "ltr", spellcheck: "false", placeholder: "[]", value: now.tools?.length ? JSON.stringify(now.tools, null, 2) : "" });
+  const tools = el("textarea", {
+    rows: 3, class: "mono", dir: "ltr", spellcheck: "false", placeholder: "[]",
+    value: now.tools?.length ? JSON.stringify(now.tools, null, 2) : "",
+  });
   tools.addEventListener("input", () => tools.setCustomValidity(""));
   const settings = settingsFields(now);
   const save = async () => {
     const said = settings.read();
     const offered = readTools(tools);
     if (!name.reportValidity() || !said || offered === null || !tools.reportValidity()) return;
-    const whole = { ...said, name: name.value, description: about.value, model: model.value, shared: shared.checked, tools: offered };
-    await keep(body, on, agent, whole);
+    const named = { name: name.value, description: about.value, model: model.value };
+    await keep(body, on, agent, { ...said, ...named, shared: shared.checked, tools: offered });
   };
   fill(body,
     field(t("agent.name"), name, t("agent.name.help")),

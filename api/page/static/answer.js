@@ -46,7 +46,8 @@ export class Answer {
     const ms = message.thought_ms ?? live?.thinkingMs;
     const said = !over ? t("thinking.now") : t("thinking.done");
     const timed = t(over ? "thinking.took" : "thinking.for", { time: seconds(ms ?? 0) });
-    const label = ms === null || ms === undefined ? said : timed;
+    const untimed = ms === null || ms === undefined || (!over && ms < 1000);
+    const label = untimed ? said : timed;
     if (this.#thought.textContent !== label) this.#thought.textContent = label;
     this.#fold.classList.toggle("busy", !over);
   }

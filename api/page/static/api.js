@@ -22,7 +22,7 @@ export function onUnauthorised(callback) {
 export async function api(path, { method = "GET", body, signal, quiet = false } = {}) {
   const response = await ask(path, method, body, signal);
   if (response.status === 204) return null;
-  const found = await response.json().catch(() => null);
+  const found = await read(response);
   if (response.ok) return found;
   const told = found?.error;
   const error = new ApiError(
@@ -34,6 +34,16 @@ export async function api(path, { method = "GET", body, signal, quiet = false } 
   throw error;
 }
 
+/** The JSON of an answer, null if it is none; what is cut off is no answer. */
+async function read(response) {
+  try {
+    return await response.json();
+  } catch (error) {
+    if (error instanceof SyntaxError) return null;
+    throw failure(error);
+  }
+}
+
 async function ask(path, method, body, signal) {
   const headers = { Accept: "application/json" };
   if (method !== "GET" && method !== "DELETE") headers["Content-Type"] = "application/json";
@@ -41,9 +51,13 @@ async function ask(path, method, body, signal) {
   try {
     return await fetch(path, { method, headers, body: sent, signal, keepalive: method === "DELETE" });
   } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new ApiError(0, "no_connection", t("error.unreachable"));
+    throw failure(error);
   }
+}
+
+/** Somebody does not want it any more, or there is no connection. */
+function failure(error) {
+  return error.name === "AbortError" ? error : new ApiError(0, "no_connection", t("error.unreachable"));
 }
 
 const session = (id) => `/api/v1/sessions/${encodeURIComponent(id)}`;

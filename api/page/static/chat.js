@@ -8,6 +8,7 @@ import { Line } from "./socket.js";
 import { Tree } from "./tree.js";
 import { Turn, emptyAnswer, unsentMessage, whole } from "./turn.js";
 
+const TICK = 250; // ms after which times are shown anew, whether or not something was written
 const BLIP = 800; // ms for which a lost connection is nobody's business
 
 export class Chat {
@@ -22,6 +23,7 @@ export class Chat {
   #frame = 0;
   #opening = 0;
   #blip = 0;
+  #ticking = 0;
   #stale = false; // an answer failed: perhaps since the server stopped, which it stores as cut
 
   constructor(screen) {
@@ -74,8 +76,7 @@ export class Chat {
 
   #leave() {
     this.#opening += 1;
-    cancelAnimationFrame(this.#frame);
-    this.#frame = 0;
+    this.#still();
     banner.hide("bad");
     if (this.turn) this.#line.restart();
     this.turn = null;
@@ -89,6 +90,7 @@ export class Chat {
     this.head = found?.head ?? null;
     this.summaries = found?.summaries ?? [];
     this.turn = null;
+    this.#still();
     this.#stale = false;
     const running = found?.running && this.tree.get(found.running);
     if (running) this.#follow(running);
@@ -100,6 +102,7 @@ export class Chat {
     answer.state = "running";
     this.head = answer.id;
     this.turn = new Turn(answer, null, null);
+    this.#tick();
     this.#line.send({ session_id: this.session.id, resume: true });
   }
 
@@ -132,6 +135,7 @@ export class Chat {
     this.tree.put(answer);
     this.head = answer.id;
     this.turn = new Turn(answer, user, ask);
+    this.#tick();
     this.#show();
     this.#screen.changed();
     this.#ask(this.turn);
@@ -162,6 +166,7 @@ export class Chat {
   #unsent(sentence) {
     const { user, answer, ask } = this.turn;
     this.turn = null;
+    this.#still();
     this.tree.remove(answer.id);
     if (user) this.tree.remove(user.id);
     this.head = this.before;
@@ -277,6 +282,17 @@ export class Chat {
     this.#show();
   }
 
+  #tick() {
+    clearInterval(this.#ticking);
+    this.#ticking = setInterval(() => this.#draw(), TICK);
+  }
+
+  #still() {
+    clearInterval(this.#ticking);
+    cancelAnimationFrame(this.#frame);
+    this.#frame = 0;
+  }
+
   #draw() {
     this.#frame = 0;
     if (this.turn) this.#screen.update(this.turn.answer, this.tree, this.turn.live);
@@ -284,8 +300,7 @@ export class Chat {
 
   #finish(how) {
     const { accepted, answer } = this.turn;
-    cancelAnimationFrame(this.#frame);
-    this.#frame = 0;
+    this.#still();
     if (!accepted) {
       this.#unsent(how === "error" ? answer.error || t("error.unknown") : "");
       return;

@@ -8,7 +8,7 @@ const MOST_ROWS = 12;
 const KEEP_AFTER = 300; // ms without a key
 
 export class Composer {
-  #session = null;
+  #session; // its id; null is the new one, nothing the one before there was any
   #running = false;
   #timer = 0;
   #on;
@@ -90,7 +90,7 @@ export class Composer {
 
   #keep() {
     clearTimeout(this.#timer);
-    keepDraft(this.#session, this.#box.value);
+    if (this.#session !== undefined) keepDraft(this.#session, this.#box.value);
   }
 
   #key(event) {

@@ -96,8 +96,9 @@ export function note(text, { action, onend } = {}) {
     box.remove();
     onend?.(taken);
   };
-  const button = action && el("button", { type: "button", class: "btn small ghost", onclick: () => ended(true) }, action);
-  const box = el("div", { class: "note" }, el("span", { dir: "auto" }, text), button,
+  const take = { type: "button", class: "btn small ghost", onclick: () => ended(true) };
+  const button = action && el("button", take, action);
+  const box = el("div", { class: "note" }, el("span", null, text), button,
     iconButton("close", t("close"), () => ended(false)));
   document.getElementById("notes").append(box);
   const timer = setTimeout(() => ended(false), NOTE_MS);

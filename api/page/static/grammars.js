@@ -19,16 +19,29 @@ function grammar(rules, keywords, { values = "true false null", types = "", bigT
 const cLike = (keywords, more = {}, first = []) =>
   grammar([...first, SLASHES, STARS, QUOTED, SINGLE, NUMBER, WORD], keywords, more);
 
+const REGEX = rule("string",
+  /(?<=[=(,:[!&|?{};]\s*)\/(?![*/\s])(?:[^/\\[\n]|\\.|\[(?:[^\]\\]|\\.)*\])+\/[a-z]*/y);
 const TEMPLATE = rule("string", /`/y, /(?<!\\)`/g);
 const JS_WORDS =
-  "as async await break case catch class const continue debugger default delete do else export extends finally for from function get if import in instanceof let new of return set static super switch this throw try typeof var void while with yield";
-const TS_WORDS = `${JS_WORDS} abstract declare enum implements interface is keyof namespace private protected public readonly satisfies type`;
+  "as async await break case catch class const continue debugger default delete do else " +
+    "export extends finally for from function get if import in instanceof let new of " +
+    "return set static super switch this throw try typeof var void while with yield";
+const TS_WORDS =
+  `${JS_WORDS} abstract declare enum implements interface is keyof namespace private ` +
+  `protected public readonly satisfies type`;
 const JS = { values: "true false null undefined NaN Infinity", bigTypes: true };
 const C_WORDS =
-  "auto break case const continue default do else enum extern for goto if inline register return sizeof static struct switch typedef union volatile while";
-const C_TYPES = "bool char double float int long short signed size_t unsigned void int8_t int16_t int32_t int64_t uint8_t uint16_t uint32_t uint64_t FILE";
+  "auto break case const continue default do else enum extern for goto if inline " +
+    "register return sizeof static struct switch typedef union volatile while";
+const C_TYPES =
+  "bool char double float int long short signed size_t unsigned void int8_t int16_t " +
+  "int32_t int64_t uint8_t uint16_t uint32_t uint64_t FILE";
 const PREPROCESSOR = rule("attribute", /^\s*#\s*\w+(?:\s*<[^>]*>)?/y);
-const CPP_WORDS = `${C_WORDS} catch class co_await co_return co_yield concept constexpr const_cast delete dynamic_cast explicit export final friend mutable namespace new noexcept operator override private protected public reinterpret_cast requires static_assert static_cast template this throw try typename using virtual`;
+const CPP_WORDS =
+  `${C_WORDS} catch class co_await co_return co_yield concept constexpr const_cast delete ` +
+  `dynamic_cast explicit export final friend mutable namespace new noexcept operator ` +
+  `override private protected public reinterpret_cast requires static_assert static_cast ` +
+  `template this throw try typename using virtual`;
 
 const python = grammar(
   [
@@ -41,8 +54,11 @@ const python = grammar(
     NUMBER,
     WORD,
   ],
-  "and as assert async await break case class continue def del elif else except finally for from global if import in is lambda match nonlocal not or pass raise return try while with yield",
-  { values: "True False None", types: "self cls int str float bool bytes list dict set tuple object type", bigTypes: true },
+  "and as assert async await break case class continue def del elif else except finally " +
+    "for from global if import in is lambda match nonlocal not or pass raise return try " +
+    "while with yield",
+  { values: "True False None", types:
+    "self cls int str float bool bytes list dict set tuple object type", bigTypes: true },
 );
 
 const bash = grammar(
@@ -57,7 +73,9 @@ const bash = grammar(
     NUMBER,
     rule("word", /[A-Za-z_][\w.-]*/y),
   ],
-  "if then else elif fi for while until do done case esac in function select return local export readonly declare set unset source alias exit break continue shift trap eval exec",
+  "if then else elif fi for while until do done case esac in function select return " +
+    "local export readonly declare set unset source alias exit break continue shift trap " +
+    "eval exec",
   { values: "true false", types: "cd echo printf read test sudo apt apt-get pip python python3 node npm git curl wget docker grep sed awk cat ls mkdir rm cp mv chmod tar make ssh" },
 );
 
@@ -94,10 +112,17 @@ const css = grammar(
 
 const sql = grammar(
   [rule("comment", /--.*/y), STARS, rule("string", /'(?:[^']|'')*'?/y), QUOTED, NUMBER, WORD],
-  "add all alter and as asc begin between by cascade case check column commit constraint create cross default delete desc distinct drop else end except exists explain foreign from full group having if in index inner insert intersect into is join key left like limit not of offset on or order outer over partition primary references returning right rollback select set table then to transaction trigger union unique update using values view when where window with",
+  "add all alter and as asc begin between by cascade case check column commit " +
+    "constraint create cross default delete desc distinct drop else end except exists " +
+    "explain foreign from full group having if in index inner insert intersect into is " +
+    "join key left like limit not of offset on or order outer over partition primary " +
+    "references returning right rollback select set table then to transaction trigger " +
+    "union unique update using values view when where window with",
   {
     values: "true false null",
-    types: "bigint blob boolean char date decimal double float int integer json jsonb numeric real serial smallint text time timestamp timestamptz uuid varchar",
+    types:
+      "bigint blob boolean char date decimal double float int integer json jsonb numeric " +
+      "real serial smallint text time timestamp timestamptz uuid varchar",
     anyCase: true,
   },
 );
@@ -123,22 +148,32 @@ const diff = grammar(
 
 export const GRAMMARS = {
   python, bash, json, html, css, sql, yaml, diff,
-  javascript: cLike(JS_WORDS, JS, [TEMPLATE, rule("string", /(?<=[=(,:[!&|?{};]\s*)\/(?![*/\s])(?:[^/\\[\n]|\\.|\[(?:[^\]\\]|\\.)*\])+\/[a-z]*/y)]),
-  typescript: cLike(TS_WORDS, { ...JS, types: "any bigint boolean never number object string symbol unknown void" }, [TEMPLATE, rule("attribute", /@\w+/y)]),
+  javascript: cLike(JS_WORDS, JS, [TEMPLATE, REGEX]),
+  typescript: cLike(TS_WORDS, { ...JS, types:
+    "any bigint boolean never number object string symbol unknown void" }, [TEMPLATE, rule("attribute", /@\w+/y)]),
   c: cLike(C_WORDS, { values: "true false NULL", types: C_TYPES }, [PREPROCESSOR]),
   cpp: cLike(CPP_WORDS, { values: "true false nullptr NULL", types: `${C_TYPES} string vector map auto`, bigTypes: true }, [PREPROCESSOR]),
   go: cLike(
-    "break case chan const continue default defer else fallthrough for func go goto if import interface map package range return select struct switch type var",
-    { values: "true false nil iota", types: "any bool byte complex64 complex128 error float32 float64 int int8 int16 int32 int64 rune string uint uint8 uint16 uint32 uint64 uintptr" },
+    "break case chan const continue default defer else fallthrough for func go goto if " +
+      "import interface map package range return select struct switch type var",
+    { values: "true false nil iota", types:
+      "any bool byte complex64 complex128 error float32 float64 int int8 int16 int32 " +
+      "int64 rune string uint uint8 uint16 uint32 uint64 uintptr" },
     [rule("string", /`/y, /`/g)],
   ),
   rust: cLike(
-    "as async await break const continue crate dyn else enum extern fn for if impl in let loop match mod move mut pub ref return self static struct super trait type unsafe use where while",
-    { values: "true false", types: "Self bool char f32 f64 i8 i16 i32 i64 i128 isize str u8 u16 u32 u64 u128 usize", bigTypes: true },
+    "as async await break const continue crate dyn else enum extern fn for if impl in " +
+      "let loop match mod move mut pub ref return self static struct super trait type " +
+      "unsafe use where while",
+    { values: "true false", types:
+      "Self bool char f32 f64 i8 i16 i32 i64 i128 isize str u8 u16 u32 u64 u128 usize", bigTypes: true },
     [rule("attribute", /#!?\[[^\]]*\]?/y), rule("type", /'[a-z_]\w*(?!')/y), rule("function", /\w+!(?=[([{])/y)],
   ),
   java: cLike(
-    "abstract assert break case catch class const continue default do else enum extends final finally for if implements import instanceof interface native new package permits private protected public record return sealed static strictfp super switch synchronized this throw throws transient try var volatile while yield",
+    "abstract assert break case catch class const continue default do else enum extends " +
+      "final finally for if implements import instanceof interface native new package " +
+      "permits private protected public record return sealed static strictfp super switch " +
+      "synchronized this throw throws transient try var volatile while yield",
     { types: "boolean byte char double float int long short void", bigTypes: true },
     [rule("string", /"""/y, /"""/g), rule("attribute", /@\w+/y)],
   ),

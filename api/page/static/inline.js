@@ -6,7 +6,9 @@ import { el } from "./dom.js";
 const LONGEST = 65_536; // characters; more is shown as it is
 const DEEPEST = 12; // nested emphasis and links
 const LOOK_BACK = 40; // open marks that a closing one may belong to
-const LINK = /\(\s{0,9}(<[^<>\n]{0,2000}>|[^\s()<>]{0,2000}(?:\([^\s()<>]{0,500}\)[^\s()<>]{0,500}){0,9})(?:\s{1,9}(?:"[^"]{0,300}"|'[^']{0,300}'))?\s{0,9}\)/y;
+const TARGET = /<[^<>\n]{0,2000}>|[^\s()<>]{0,2000}(?:\([^\s()<>]{0,500}\)[^\s()<>]{0,500}){0,9}/;
+const TITLE = /"[^"]{0,300}"|'[^']{0,300}'/;
+const LINK = new RegExp(`\\(\\s{0,9}(${TARGET.source})(?:\\s{1,9}(?:${TITLE.source}))?\\s{0,9}\\)`, "y");
 const PLAIN = /(?:[^\\`*_~[\]!<&$\nh]|h(?!ttps?:\/\/))+/y;
 const ADDRESS = /https?:\/\/[^\s<>`"|\u3000-\u303f\uff00-\uffef]{1,2000}/y;
 const ESCAPE = /\\([!"#$%&'*+,\-./:;<=>?@\\^_`{|}~])/y;

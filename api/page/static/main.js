@@ -66,6 +66,7 @@ let sidebar = null;
 function opened() {
   const id = chat.session?.id ?? null;
   setTabSession(id);
+  history.replaceState({ session: id }, "");
   composer.open(id);
   picker.set(chat.model);
   sessions.select(id);
@@ -146,11 +147,15 @@ function agents() {
 async function operator() {
   sidebar.chosen();
   if (leaveOperator) return;
+  banner.hide("bad");
   const root = el("section", { class: "operator", tabindex: "-1" });
   try {
     const { mount, words } = await import("./operator.js");
     addWords(words);
-    document.head.append(el("link", { rel: "stylesheet", href: "/page/operator.css" }));
+    const css = "/page/operator.css";
+    if (!document.querySelector(`link[href="${css}"]`)) {
+      document.head.append(el("link", { rel: "stylesheet", href: css }));
+    }
     app.classList.add("operating");
     document.querySelector("main").append(root);
     const unmount = mount(root, { api, t, el });
@@ -223,7 +228,6 @@ async function start() {
     else fresh({ push: false });
   });
   const id = tabSession();
-  history.replaceState({ session: id }, "");
   if (id) openSession(id, { push: false });
   else fresh({ push: false });
   chat.start();

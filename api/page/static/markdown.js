@@ -98,10 +98,17 @@ function readQuote(lines, line, depth) {
   return { end, build: (partial) => el("blockquote", { dir: "auto" }, nodesOf(inner, depth + 1, partial)) };
 }
 
-/** The nodes of what is within a block; only its last block may be incomplete. */
+/**
+ * The nodes of what is within a block; only its last block may be incomplete. Paragraphs are read in
+ * the direction of what they are in, for which it would not be seen otherwise.
+ */
 function nodesOf(lines, depth, partial) {
   const blocks = readBlocks(lines, depth);
-  return blocks.map((block, place) => block.build(partial && place === blocks.length - 1));
+  return blocks.map((block, place) => {
+    const node = block.build(partial && place === blocks.length - 1);
+    if (node.localName === "p") node.removeAttribute("dir");
+    return node;
+  });
 }
 
 function marker(line) {

@@ -5,6 +5,7 @@ import { announce, note, openMenu, report } from "./dialogs.js";
 import { el, fill, icon, iconButton } from "./dom.js";
 import { dayOf, t } from "./i18n.js";
 
+const LOOK_AGAIN = 3_000; // ms, while answers are written that this page does not follow
 const TYPING = 200; // ms after the last key until it is searched
 const MOST_BYTES = 16 << 20; // of a file that is imported
 
@@ -12,10 +13,12 @@ export class Sessions {
   #on;
   #found = [];
   #more = false;
+  #query = ""; // what they were found by
   #current = null;
   #leaving = new Map(); // id -> the note that still can bring it back
   #asked = null; // of the search that runs
   #timer = 0;
+  #poll = 0;
   #list = el("nav", { class: "sessions", "aria-label": t("sessions") });
   #search = el("input", {
     type: "search", id: "search", placeholder: t("search"), "aria-label": t("search"), dir: "auto", autocomplete: "off",
@@ -30,6 +33,7 @@ export class Sessions {
       clearTimeout(this.#timer);
       this.#timer = setTimeout(() => this.refresh(), TYPING);
     });
+    document.addEventListener("visibilitychange", () => document.hidden || this.refresh());
     addEventListener("pagehide", () => [...this.#leaving.values()].forEach((shown) => shown.end()));
   }
 
@@ -53,9 +57,9 @@ export class Sessions {
     this.#asked?.abort();
     const asked = (this.#asked = new AbortController());
     try {
-      const { sessions, more } = await server.sessions(this.#search.value.trim(), before, asked.signal);
-      this.#found = before ? [...this.#found, ...sessions] : sessions;
-      this.#more = more;
+      const query = this.#search.value.trim();
+      const { sessions, more } = await server.sessions(query, before, asked.signal);
+      this.#take(sessions, more, before, query);
       this.#show();
       const current = sessions.find(({ id }) => id === this.#current);
       if (current) this.#on.renamed(current);
@@ -64,16 +68,33 @@ export class Sessions {
     }
   }
 
+  /** The first page again leaves what was seen of the others. */
+  #take(sessions, more, before, query) {
+    const first = new Set(sessions.map(({ id }) => id));
+    const others = this.#found.filter(({ id }) => !first.has(id));
+    const again = !before && query === this.#query && others.length > 0 && more;
+    if (before) this.#found = [...others, ...sessions];
+    else this.#found = again ? [...sessions, ...others] : sessions;
+    if (!again) this.#more = more;
+    this.#query = query;
+  }
+
   #show() {
     const shown = this.#found.filter(({ id }) => !this.#leaving.has(id));
     const focused = document.activeElement?.closest?.("[data-id]")?.dataset.id;
     const days = Map.groupBy(shown, ({ updated }) => dayOf(updated));
     const parts = [...days].map(([day, sessions]) =>
       el("section", null, el("h3", null, day), el("ul", null, sessions.map((found) => this.#row(found)))));
-    if (!shown.length) parts.push(el("p", { class: "muted none" }, t(this.#search.value ? "search.none" : "sessions.none")));
-    if (this.#more) parts.push(el("button", { type: "button", class: "btn small ghost", onclick: () => this.#ask(this.#found.at(-1).id) }, t("more")));
+    const nothing = t(this.#search.value ? "search.none" : "sessions.none");
+    if (!shown.length) parts.push(el("p", { class: "muted none" }, nothing));
+    const more = { type: "button", class: "btn small ghost", onclick: () => this.#ask(this.#found.at(-1).id) };
+    if (this.#more) parts.push(el("button", more, t("more")));
     fill(this.#list, parts);
     this.select(this.#current);
+    clearTimeout(this.#poll);
+    if (shown.some(({ id, running }) => running && id !== this.#current)) {
+      this.#poll = setTimeout(() => this.refresh(), LOOK_AGAIN);
+    }
     if (focused) this.#list.querySelector(`[data-id="${CSS.escape(focused)}"] button`)?.focus();
   }
 
@@ -95,7 +116,9 @@ export class Sessions {
   }
 
   #rename(row, session) {
-    const box = el("input", { class: "rename", dir: "auto", maxlength: 200, "aria-label": t("rename"), value: session.title });
+    const box = el("input", {
+      class: "rename", dir: "auto", maxlength: 200, "aria-label": t("rename"), value: session.title,
+    });
     let over = false;
     const end = async (keep) => {
       if (over) return;
@@ -128,7 +151,7 @@ export class Sessions {
   /** Out of sight at once, at the server when nobody wants it back. */
   #remove(session) {
     const { id } = session;
-    const shown = note(t("deleted", { title: session.title || t("untitled") }), {
+    const shown = note(t("deleted", { title: isolated(session.title || t("untitled")) }), {
       action: t("undo"),
       onend: (wanted) => this.#settle(id, wanted),
     });
@@ -172,6 +195,11 @@ export class Sessions {
       report(error);
     }
   }
+}
+
+/** A text whose direction does not spread to the sentence that it stands in. */
+function isolated(text) {
+  return `\u2068${text}\u2069`;
 }
 
 async function parsed(file) {

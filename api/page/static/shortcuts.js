@@ -31,7 +31,7 @@ export function listen(on) {
 function chosen(event, on) {
   const mod = MAC ? event.metaKey : event.ctrlKey;
   const key = event.key.toLowerCase();
-  if (document.querySelector("dialog[open]")) return null;
+  if (document.querySelector("dialog[open], :popover-open")) return null;
   if (mod && !event.altKey) {
     const wanted = `${event.shiftKey ? "shift+" : ""}${key}`;
     return { k: on.search, "shift+o": on.fresh, "shift+s": on.sidebar, "shift+y": on.copy }[wanted];
@@ -48,5 +48,6 @@ export function openHelp() {
     el("tr", null,
       el("td", null, keys.map((key) => el("kbd", null, key))),
       el("td", null, t(what))));
-  openDialog(t("keys"), el("div", { class: "dialog-body" }, el("table", { class: "keys" }, el("tbody", null, rows))), { kind: "small" });
+  const table = el("table", { class: "keys" }, el("tbody", null, rows));
+  openDialog(t("keys"), el("div", { class: "dialog-body" }, table), { kind: "small" });
 }

@@ -18,7 +18,7 @@ export class Sidebar {
   /** `on`: `{fresh, agents, importFile, operator, leave}`; those that are null are not shown. */
   constructor(app, history, on) {
     this.#app = app;
-    const fresh = el("button", { type: "button", class: "btn fresh", onclick: on.fresh }, icon("plus"), t("new"));
+    const fresh = sideButton("btn fresh", "plus", t("new"), on.fresh);
     const more = iconButton("more", t("more.actions"), () => openMenu(more, [
       ["upload", t("import"), on.importFile],
       ["help", t("keys"), openHelp],
@@ -31,9 +31,10 @@ export class Sidebar {
       fresh,
       history,
       el("div", { class: "side-foot" },
-        el("button", { type: "button", class: "side-link", onclick: on.agents }, icon("agent"), t("agents")),
-        on.operator && el("button", { type: "button", class: "side-link", onclick: on.operator }, icon("gauge"), t("operator")),
-        el("div", { class: "side-tools" }, themeButton(), languageButton(), el("span", { class: "spring" }), more)));
+        sideButton("side-link", "agent", t("agents"), on.agents),
+        on.operator && sideButton("side-link", "gauge", t("operator"), on.operator),
+        el("div", { class: "side-tools" },
+          themeButton(), languageButton(), el("span", { class: "spring" }), more)));
     this.#app.append(this.node, this.#shade);
     this.#set(NARROW.matches ? false : recall("sidebar", true));
     NARROW.addEventListener("change", () => this.#set(NARROW.matches ? false : recall("sidebar", true)));
@@ -75,6 +76,10 @@ export class Sidebar {
   }
 }
 
+function sideButton(kind, name, label, onclick) {
+  return el("button", { type: "button", class: kind, onclick }, icon(name), label);
+}
+
 function themeButton() {
   const now = () => recall("theme", "auto");
   const label = () => t("theme", { name: t(`theme.${now()}`) });
@@ -91,6 +96,7 @@ function themeButton() {
 
 function languageButton() {
   const other = language === "zh" ? "en" : "zh";
-  return el("button", { type: "button", class: "icon-btn wide language-switch", lang: other, "aria-label": LANGUAGES[other], onclick: () => speak(other) },
+  const props = { lang: other, "aria-label": LANGUAGES[other], onclick: () => speak(other) };
+  return el("button", { type: "button", class: "icon-btn wide language-switch", ...props },
     icon("globe"), LANGUAGES[other]);
 }

@@ -47,9 +47,17 @@ export class Thread {
       nodes.push(view.node);
       if (notices.has(message.id)) nodes.push(summaryNotice(notices.get(message.id)));
     }
+    const last = path.at(-1);
+    if (last?.role === "user" && !live) nodes.push(this.#unanswered(last));
     this.#views = kept;
     this.#arrange(nodes);
     this.#keepUp();
+  }
+
+  #unanswered(message) {
+    const onclick = () => this.#actions.regenerate(message);
+    return el("div", { class: "more" },
+      el("button", { type: "button", class: "btn small", onclick }, t("answer.it")));
   }
 
   /** Put `nodes` in order without moving those that are in their place: focus stays. */

@@ -56,6 +56,7 @@ export const en = {
   "code.plain": "text",
   "edit": "Edit",
   "regenerate": "Answer again",
+  "answer.it": "Answer this",
   "branch": "Go on from here in a new chat",
   "branched": "A new chat goes on from there.",
   "versions": "Versions",

@@ -56,6 +56,7 @@ export const zh = {
   "code.plain": "文本",
   "edit": "编辑",
   "regenerate": "重新回答",
+  "answer.it": "回答这条消息",
   "branch": "从这里开始新对话",
   "branched": "新对话从那里继续。",
   "versions": "版本",
