@@ -35,9 +35,10 @@ http {{
 
 @dataclass(frozen=True)
 class Proxy:
-    """Where it answers, as what it is known, and whom to trust for that."""
+    """Where it answers, and the certificate to trust it by."""
 
     url: str
+    certificate: Path
     tls: ssl.SSLContext
     log: Path
 
@@ -53,8 +54,10 @@ def proxied(upstream: str, without: str = "", beside: str = "") -> Iterator[Prox
         try:
             _write(folder, upstream.removeprefix("http://"), port, without, beside)
             with _running(folder, listener):
-                tls = ssl.create_default_context(cafile=folder / "certificate.pem")
-                yield Proxy(f"https://127.0.0.1:{port}", tls, folder / "access.log")
+                certificate = folder / "certificate.pem"
+                tls = ssl.create_default_context(cafile=certificate)
+                url = f"https://127.0.0.1:{port}"
+                yield Proxy(url, certificate, tls, folder / "access.log")
         finally:
             shutil.rmtree(folder)
 

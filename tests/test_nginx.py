@@ -134,6 +134,9 @@ async def test_what_nginx_refuses_has_the_shape_of_the_api():
         json = {"Content-Type": "application/json"}
         answer = await client.post("/v1/chat/completions", content=just, headers=json)
         assert answer.status_code == 200
+        exported = b"{}".ljust(16 << 20)
+        answer = await client.post("/api/v1/sessions/import", content=exported, headers=json)
+        assert answer.status_code == 400  # by Onebox, which has read it
 
 
 async def test_while_onebox_is_away_clients_are_told_to_come_again():
