@@ -6,6 +6,7 @@ import json
 import httpx
 import pytest
 
+from api.store.sessions import Sessions
 from inference import (
     ArgumentsDelta,
     BadRequest,
@@ -79,6 +80,26 @@ async def test_stop_ends_a_turn_that_only_waits():
         await talk.say(stop=True)
         assert await talk.turn() == [{"type": "end", "reason": "stopped", "saved": False}]
         assert pool.cancelled.is_set()
+
+
+async def test_stop_while_a_turn_is_stored_leaves_no_answer_that_nobody_writes(monkeypatch):
+    begin, storing = Sessions.begin, asyncio.Event()
+
+    async def slowly(self, *turn):
+        storing.set()
+        await asyncio.shield(asyncio.sleep(0.05))
+        await begin(self, *turn)
+
+    monkeypatch.setattr(Sessions, "begin", slowly)
+    pool = FakePool([Started(7), TextDelta(0, "Hel"), asyncio.Event()])
+    async with serving(pool) as url, talking(url) as talk:
+        id = await new_session(url)
+        await talk.say(message="Hi", session_id=id)
+        await asyncio.wait_for(storing.wait(), 5)
+        await talk.say(stop=True)
+        assert (await talk.turn())[-1]["reason"] == "stopped"
+        assert [one["state"] for one in (await session(url, id))["messages"]] == ["done", "stopped"]
+        await asyncio.wait_for(pool.cancelled.wait(), 5)
 
 
 async def test_stop_without_an_answer_says_nothing():

@@ -7,16 +7,20 @@ What was refused has left nothing behind. Knows no wire shape.
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from time import time
 
+import msgspec
+
+from api.errors import TooManyRequests
 from api.gateway import compaction
 from api.gateway.compaction import Tell
 from api.gateway.events import Stored
 from api.gateway.prompt import Prompt, latest
 from api.gateway.turn import Turn
 from api.gateway.wish import Wish, message_id
+from api.keys import CONCURRENT
 from api.store.agents import Agents
 from api.store.errors import SessionBusy
 from api.store.records import Message, Session
@@ -28,6 +32,14 @@ from inference import BadRequest, GenerationRequest, Models
 from inference import Message as Said
 
 
+@dataclass(slots=True)
+class _Place:
+    """Of a turn that is about to begin, or runs."""
+
+    tenant: str
+    turn: Turn | None = None
+
+
 class Turns:
     """The turns of a server, of which a session has one at a time."""
 
@@ -35,8 +47,7 @@ class Turns:
         self._models = models
         self._sessions = sessions
         self._agents = agents
-        self._of: dict[str, Turn | None] = {}  # None: it is about to begin
-        self._tenants: dict[str, str] = {}
+        self._of: dict[str, _Place] = {}
 
     async def begin(self, wish: Wish, tenant: str, tell: Tell) -> Turn:
         """A turn that is stored.
@@ -45,7 +56,7 @@ class Turns:
         `Models.generate`.
         """
         session = await self._sessions.find(tenant, wish.session)
-        with self._claimed(session.id):
+        with self._claimed(session.id, tenant) as place:
             prompt, new = await self._prompt(session, wish, tenant)
             if self._compacts(session, prompt.request, tenant):
                 keep = partial(self._sessions.summarise, session.id)
@@ -54,15 +65,26 @@ class Turns:
             try:
                 first = await anext(events)
                 answer = _answer(prompt, wish.answer, self._name_of(prompt.request, tenant))
-                await self._sessions.begin(session, new, answer)
+                await self._store(session, new, answer)
             except BaseException:
                 await events.aclose()
                 raise
             ids = tuple(message.id for message in new)
             stored = Stored(session.id, answer.id, ids, answer.model)
-            turn = Turn(first, events, answer, stored, self._sessions.save)
-            self._watch(session.id, tenant, turn)
-            return turn
+            place.turn = Turn(first, events, answer, stored, self._sessions.save)
+            place.turn.task.add_done_callback(lambda _: self._of.pop(session.id))
+            return place.turn
+
+    async def _store(self, session: Session, new: list[Message], answer: Message) -> None:
+        """Who is cancelled meanwhile leaves no answer behind that nobody writes."""
+        storing = asyncio.create_task(self._sessions.begin(session, new, answer))
+        try:
+            await asyncio.shield(storing)
+        except asyncio.CancelledError:
+            await asyncio.wait({storing})
+            if storing.exception() is None:
+                await self._sessions.save(msgspec.structs.replace(answer, state="stopped"))
+            raise
 
     async def once(self, request: GenerationRequest, tenant: str) -> Turn:
         """A turn that nothing is stored of. Raises as `Models.generate`."""
@@ -74,11 +96,12 @@ class Turns:
 
     def running(self, session: str, tenant: str) -> Turn | None:
         """The turn of a session that runs now; None also for those of others."""
-        return self._of.get(session) if self._tenants.get(session) == tenant else None
+        place = self._of.get(session)
+        return place.turn if place and place.tenant == tenant else None
 
     async def close(self) -> None:
         """Wait until the ends of all turns are stored; the models are closed already."""
-        if tasks := [turn.task for turn in self._of.values() if turn]:
+        if tasks := [place.turn.task for place in self._of.values() if place.turn]:
             await asyncio.wait(tasks)
 
     async def _prompt(
@@ -114,23 +137,21 @@ class Turns:
         return agent.name if agent else self._models.name_of(request.model)
 
     @contextmanager
-    def _claimed(self, session: str) -> Iterator[None]:
+    def _claimed(self, session: str, tenant: str) -> Iterator[_Place]:
+        """A place for a turn, which is kept if there is one in it by then.
+
+        They are counted for their key as well: clients may be gone, and count no more.
+        """
         if session in self._of:
             raise SessionBusy
-        self._of[session] = None
+        if tenant and sum(place.tenant == tenant for place in self._of.values()) >= CONCURRENT:
+            raise TooManyRequests(f"This key may have {CONCURRENT} answers of sessions at a time.")
+        place = self._of[session] = _Place(tenant)
         try:
-            yield
+            yield place
         finally:
-            if self._of[session] is None:
+            if place.turn is None:
                 del self._of[session]
-
-    def _watch(self, session: str, tenant: str, turn: Turn) -> None:
-        self._of[session], self._tenants[session] = turn, tenant
-
-        def forget(_: object) -> None:
-            del self._of[session], self._tenants[session]
-
-        turn.task.add_done_callback(forget)
 
 
 def _new(said: tuple[Said, ...], parent: str | None) -> list[Message]:
