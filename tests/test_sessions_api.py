@@ -190,6 +190,7 @@ async def test_those_of_other_keys_are_as_good_as_none(database, tmp_path):
             ("DELETE", place, {}),
             ("POST", f"{place}/branch", {"json": {"message_id": "x"}}),
             ("GET", f"{place}/export", {}),
+            ("POST", f"{place}/stop", {"json": {}}),
             ("GET", f"{HERE}?before={session['id']}", {}),
         ]
         told = {operation.path for operation in OPERATIONS if "{id}" in operation.path}

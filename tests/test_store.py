@@ -1,4 +1,4 @@
-"""The database file: whose it is, what it must be, and that transactions are whole or not at all."""
+"""The database file: whose it is, what it must be, and that transactions are whole or nothing."""
 
 import asyncio
 import json
