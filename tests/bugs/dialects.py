@@ -6,6 +6,13 @@ QUIRKS = "tests/test_client_quirks.py"
 
 BUGS = (
     Bug(
+        "a schema beside json_object is forgotten",
+        "api/openai/constraints.py",
+        'yield Constraint("schema", field, source) if source else Constraint("json", field)',
+        'yield Constraint("json", field)',
+        "tests/test_api_chat.py",
+    ),
+    Bug(
         "null is a value",
         "api/body.py",
         "for field, value in body.items() if value is not None",
