@@ -17,7 +17,9 @@ _QUESTION = re.compile(r"What is the (\w+) word")
 
 def tokens(request: GenerationRequest) -> int:
     """Four characters a token, and four tokens around each message."""
-    return sum(4 + len(message.content) // 4 for message in request.messages)
+    calls = [call for message in request.messages for call in message.tool_calls]
+    said = sum(4 + len(message.content) // 4 for message in request.messages)
+    return said + sum(len(call.arguments) // 4 for call in calls)
 
 
 class ScriptedPool(FakePool):

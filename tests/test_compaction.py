@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,8 +10,9 @@ from hypothesis import strategies as st
 from api.gateway import compaction
 from api.gateway.events import Compacted, Compacting
 from api.gateway.prompt import Prompt, latest, shown
-from api.store.records import Message, Summary
-from inference import GenerationRequest, Models
+from api.store.records import Call, Message, Summary
+from inference import ContextTooLong, GenerationRequest, Models, WorkerLost
+from inference import Message as Said
 from tests.scripted_pool import ScriptedPool, tokens
 
 REQUEST = GenerationRequest(id="1", max_tokens=100)
@@ -62,7 +64,7 @@ async def test_old_turns_become_facts_and_recent_ones_stay_word_for_word():
     texts = [text for one in told for text in (one, "Noted.")]
     prompt = Prompt(REQUEST, conversation(*texts, "What is the w1 word?"))
     fitting, heard = await fit(pool, prompt)
-    [made] = heard.kept
+    made = heard.kept[-1]
     assert heard.told == [Compacting(), Compacted(made.messages, shown(made))]
     assert "The w1 word is x1." in made.facts
     system, *said = fitting.asked().messages
@@ -138,11 +140,75 @@ async def test_the_summary_is_asked_for_in_the_same_name():
     assert asked.constraints[0].kind == "schema"
 
 
-@given(st.lists(st.text("ab c", max_size=400), min_size=1, max_size=9), st.integers(64, 300))
-def test_pieces_are_no_longer_than_asked(texts, size):
-    pieces = list(compaction._pieces(conversation(*texts), size))
-    assert all(len(piece) <= size + 1 for piece in pieces)
-    assert sum(piece.count("user: ") for piece in pieces) == (len(texts) + 1) // 2
+@given(st.lists(st.text("ab c", max_size=900), min_size=1, max_size=9), st.integers(100, 600))
+def test_pieces_are_no_longer_than_asked_and_leave_no_message_out(texts, size):
+    path, begun, told = conversation(*texts), 0, ""
+    while begun < len(path):
+        piece, begun = compaction._piece(path, begun, len(path), size)
+        assert piece and len(piece) <= size
+        told += piece
+    assert told.count("user: ") == (len(texts) + 1) // 2
+
+
+async def test_long_calls_of_tools_are_counted():
+    pool = ScriptedPool(1024)
+    call = Call("c", "f", "x" * 40_000)
+    path = conversation("Hello", "Hi", "And?")
+    path = (path[0], msgspec.structs.replace(path[1], tool_calls=(call,)), path[2])
+    _, heard = await fit(pool, Prompt(REQUEST, path))
+    assert heard.kept[-1].messages == 2
+
+
+async def test_facts_survive_a_long_system_prompt():
+    pool = ScriptedPool(1024)
+    facts = tuple(f"Fact number {number} of them all." for number in range(10))
+    path = conversation(*["short"] * 9)
+
+    def lay(request):
+        return replace(request, messages=(Said("system", "s" * 3300), *request.messages))
+
+    fitting, _ = await fit(pool, Prompt(REQUEST, path, summary("m0", *facts), lay))
+    assert fitting.summary.facts == facts
+
+
+async def test_a_piece_that_is_too_dense_is_halved():
+    pool, sizes = ScriptedPool(1024), []
+    generate = pool.generate
+
+    async def picky(request):
+        sizes.append(len(request.messages[-1].content))
+        if sizes[-1] > 1200:
+            raise ContextTooLong("too long")
+        async for event in generate(request):
+            yield event
+
+    pool.generate = picky
+    path = conversation(*["Filler. " * 30] * 41)
+    _, heard = await fit(pool, Prompt(REQUEST, path))
+    assert max(sizes) > 1200
+    assert [one.messages for one in heard.kept] == sorted({one.messages for one in heard.kept})
+
+
+async def test_who_is_interrupted_goes_on_where_it_was():
+    pool, heard = ScriptedPool(1024), Heard()
+    path = conversation(*["Filler. " * 60] * 41)
+    broken = Heard()
+
+    async def keep(made):
+        if broken.kept:
+            raise WorkerLost("it died")
+        await Heard.keep(broken, made)
+
+    with pytest.raises(WorkerLost):
+        await compaction.fitted(Models(pool), Prompt(REQUEST, path), heard.tell, keep)
+    [kept] = broken.kept
+    assert 0 < kept.messages < 30
+
+
+async def test_a_very_long_conversation_is_measured_in_no_time():
+    path = conversation(*["So."] * 40_001)
+    place = compaction._beginning(Prompt(REQUEST, path), compaction._Scale(2048, 200, 0.25))
+    assert 39_000 < place < 40_001
 
 
 def test_facts_in_the_middle_go_first():

@@ -135,6 +135,46 @@ async def test_who_is_stopped_has_an_end_and_keeps_what_there_is():
     assert (store.kept[-1].state, store.kept[-1].content) == ("stopped", "Hel")
 
 
+async def test_who_is_stopped_before_it_has_begun_has_an_end_as_well():
+    store = Store()
+    turn = begun(TextDelta(0, "Hel"), asyncio.Event(), store=store)
+    await turn.stop()
+    assert [type(event) for event in await all_of(turn)] == [Started, Finished]
+    assert store.kept[-1].state == "stopped"
+
+
+async def test_a_disk_that_fails_for_a_moment_costs_nothing(monkeypatch):
+    monkeypatch.setattr(turn_module, "_PATIENCE", (0, 0))
+    store = Store()
+    store.works = False
+    keep = store.keep
+
+    async def works_again(message):
+        try:
+            await keep(message)
+        finally:
+            store.works = True
+
+    store.keep = works_again
+    turn = begun(TextDelta(0, "Hi"), end(), store=store)
+    await all_of(turn)
+    assert turn.saved
+    assert [one.content for one in store.kept] == ["Hi"]
+
+
+async def test_whatever_goes_wrong_at_the_end_followers_are_told():
+    store = Store()
+
+    async def broken(_):
+        raise RuntimeError("no executor any more")
+
+    store.keep = broken
+    turn = begun(TextDelta(0, "Hi"), end(), store=store)
+    assert (await asyncio.wait_for(all_of(turn), 5))[-1] == end()
+    with pytest.raises(RuntimeError):
+        await turn.task
+
+
 async def test_to_stop_twice_or_too_late_changes_nothing():
     turn = begun(TextDelta(0, "Hi"), end())
     await turn.task
@@ -177,7 +217,8 @@ async def test_the_end_of_the_server_cuts_an_answer():
     assert store.kept[-1].state == "cut"
 
 
-async def test_a_disk_that_fails_does_not_end_an_answer_but_is_told():
+async def test_a_disk_that_fails_does_not_end_an_answer_but_is_told(monkeypatch):
+    monkeypatch.setattr(turn_module, "_PATIENCE", (0,))
     store = Store()
     store.works = False
     turn = begun(TextDelta(0, "Hi"), end(), store=store)

@@ -5,7 +5,7 @@ they are, so that what was said at the beginning is not worn away by summing up 
 themselves stay in the store. Knows no store and no HTTP.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from time import time
@@ -17,30 +17,38 @@ from api.body import json_text
 from api.gateway.events import Compacted, Compacting
 from api.gateway.prompt import Prompt, shown
 from api.store.records import Message, Summary
-from inference import Constraint, GenerationRequest, Models, Sampling, TextDelta
+from inference import (
+    Constraint,
+    ContextTooLong,
+    GenerationRequest,
+    Models,
+    Sampling,
+    TextDelta,
+)
 from inference import Message as Said
 
 _MOST_FACTS: Final = 12  # at a time
 _FACT: Final = 200  # characters
+_LEAST: Final = 400  # characters of a piece that is summed up at once
 _INSTRUCTIONS: Final = (
-    "You keep the memory of a conversation. Read it and answer in JSON: `facts` are the things "
-    "that must not be forgotten (names, numbers, dates, places, wishes, decisions, code "
-    "identifiers), each a short sentence of its own that says whom or what it is about; "
-    "`summary` says in a few sentences what was talked about and what is still open. Write in "
-    "the language of the conversation. Leave out facts that are known already."
+    "You keep the memory of a conversation. Read it and answer in JSON: `summary` says in two or "
+    "three sentences what was talked about and what is still open; `facts` are the things that "
+    "must not be forgotten (names, numbers, dates, places, wishes, decisions, code identifiers), "
+    "each a short sentence of its own that says whom or what it is about. Write in the language "
+    "of the conversation. Leave out facts that are known already."
 )
 _SCHEMA: Final = json_text(
     {
         "type": "object",
         "properties": {
+            "summary": {"type": "string", "maxLength": 400},
             "facts": {
                 "type": "array",
                 "items": {"type": "string", "maxLength": _FACT},
                 "maxItems": _MOST_FACTS,
             },
-            "summary": {"type": "string", "maxLength": 2000},
         },
-        "required": ["facts", "summary"],
+        "required": ["summary", "facts"],
         "additionalProperties": False,
     }
 )
@@ -67,26 +75,25 @@ class _Scale:
         return self.context // 6
 
     @property
-    def characters(self) -> int:
-        """Of a piece that is summed up at once."""
-        return int(self.context / 2 / self.per_character)
+    def piece(self) -> int:
+        """Characters that are summed up at once."""
+        return max(_LEAST, int(self.context / 2 / self.per_character))
 
     def tokens(self, message: Message) -> float:
-        return 8 + self.per_character * _length(message)
+        return 8 + self.per_character * len(_told(message))
 
 
 async def fitted(models: Models, prompt: Prompt, tell: Tell, keep: Keep) -> Prompt:
-    """`prompt`, or one in which a summary, which is kept, stands for more of its beginning.
+    """`prompt`, or one in which summaries, which are kept, stand for more of its beginning.
 
     What cannot be made to fit is returned as it is. Raises as `Models.generate`.
     """
     scale = await _measured(models, prompt)
     while scale and (place := _beginning(prompt, scale)):
         await tell(Compacting())
-        summary = await _summed_up(models, prompt, place, scale)
-        await keep(summary)
-        await tell(Compacted(summary.messages, shown(summary)))
-        prompt = replace(prompt, summary=summary)
+        prompt = await _summed_up(models, prompt, place, scale, keep)
+        assert prompt.summary
+        await tell(Compacted(prompt.summary.messages, shown(prompt.summary)))
         scale = await _measured(models, prompt)
     return prompt
 
@@ -95,9 +102,9 @@ async def _measured(models: Models, prompt: Prompt) -> _Scale | None:
     """None if there is room for the prompt and an answer."""
     asked = prompt.asked()
     status = models.status(asked.model)
-    characters = sum(map(_length, prompt.recent)) or 1
+    told = [_whole(message) for message in asked.messages]
     # A byte is a token at most: short conversations are not counted.
-    bound = sum(len(message.content.encode()) + 32 for message in asked.messages)
+    bound = sum(len(text.encode()) + 32 for text in told)
     if status.info and not asked.tools and bound < status.info.context // 2:
         return None
     tokens = await models.count(asked)
@@ -107,44 +114,65 @@ async def _measured(models: Models, prompt: Prompt) -> _Scale | None:
     answer = min(asked.max_tokens or usual, usual)
     if tokens + answer <= info.context:
         return None
-    return _Scale(info.context, answer, max(tokens / characters, 0.05))
+    characters = sum(map(len, told)) + sum(len(json_text(tool.written)) for tool in asked.tools)
+    return _Scale(info.context, answer, max(tokens / max(characters, 1), 0.05))
 
 
 def _beginning(prompt: Prompt, scale: _Scale) -> int:
     """How many messages of the path are to be summed up, 0 if there is nothing to be gained: the
     first ones, up to one of the user's from which on they are few enough, or the last of those."""
-    places = [
-        place
-        for place, message in enumerate(prompt.path)
-        if message.role == "user" and place > prompt.summed_up
-    ]
-    for place in places:
-        if sum(map(scale.tokens, prompt.path[place:])) <= scale.recent:
-            return place
-    return places[-1] if places else 0
+    first, last, tokens = prompt.summed_up, 0, 0.0
+    for place in range(len(prompt.path) - 1, first, -1):
+        tokens += scale.tokens(prompt.path[place])
+        if prompt.path[place].role == "user":
+            if last and tokens > scale.recent:
+                break
+            last = place
+    return last
 
 
-async def _summed_up(models: Models, prompt: Prompt, place: int, scale: _Scale) -> Summary:
-    facts: tuple[str, ...] = prompt.summary.facts if prompt.summary else ()
-    content = prompt.summary.content if prompt.summary else ""
-    old = prompt.path[prompt.summed_up : place]
-    for piece in _pieces(old, scale.characters):
-        found = await _written(models, _question(prompt.asked(), facts, content, piece, scale))
-        facts = _bounded((*facts, *_facts(found)), scale)
-        content = _text(found.get("summary")) or content
+async def _summed_up(
+    models: Models, prompt: Prompt, place: int, scale: _Scale, keep: Keep
+) -> Prompt:
+    """The prompt with its path summed up to `place`, piece by piece; each is kept, so that who is
+    interrupted goes on there."""
+    asked, size = prompt.asked(), scale.piece
+    begun = prompt.summed_up
+    while begun < place:
+        piece, end = _piece(prompt.path, begun, place, size)
+        try:
+            found = await _written(models, _question(asked, prompt.summary, piece, scale))
+        except ContextTooLong:  # it is denser than the others
+            if size <= _LEAST:
+                raise
+            size = max(_LEAST, size // 2)
+            continue
+        summary = _more(prompt.summary, found, prompt.path[end - 1].id, end, scale)
+        await keep(summary)
+        prompt, begun = replace(prompt, summary=summary), end
+    return prompt
+
+
+def _more(
+    before: Summary | None, found: dict[str, Any], upto: str, messages: int, scale: _Scale
+) -> Summary:
+    """A summary, with what was found after it."""
+    facts = before.facts if before else ()
+    content = before.content if before else ""
     return Summary(
-        upto=prompt.path[place - 1].id,
-        facts=facts,
-        content=content,
-        messages=place,
+        upto=upto,
+        facts=_bounded((*facts, *_facts(found)), scale),
+        content=_text(found.get("summary")) or content,
+        messages=messages,
         created=time(),
     )
 
 
 def _question(
-    request: GenerationRequest, facts: Sequence[str], content: str, piece: str, scale: _Scale
+    request: GenerationRequest, before: Summary | None, piece: str, scale: _Scale
 ) -> GenerationRequest:
     """What the model is asked about a piece of the conversation."""
+    facts, content = (before.facts, before.content) if before else ((), "")
     known = json_text({"known_facts": facts, "summary_so_far": content})
     return GenerationRequest(
         id=f"{request.id}-summary",
@@ -185,29 +213,34 @@ def _bounded(facts: Sequence[str], scale: _Scale) -> tuple[str, ...]:
     """Each fact once, in as many tokens as memory has: else those in the middle go, as the first
     ones say who is who, and the last ones what is going on."""
     kept = list(dict.fromkeys(filter(None, facts)))
-    while sum(4 + scale.per_character * len(fact) for fact in kept) > scale.memory:
-        del kept[len(kept) // 2]
-    return tuple(kept)
+    tokens = [4 + scale.per_character * len(fact) for fact in kept]
+    room, first, last = float(scale.memory), 0, len(kept)
+    while first < last:
+        place = first if first <= len(kept) - last else last - 1
+        room -= tokens[place]
+        if room < 0:
+            break
+        first, last = (first + 1, last) if place == first else (first, last - 1)
+    return (*kept[:first], *kept[last:])
 
 
-def _pieces(messages: Sequence[Message], size: int) -> Iterator[str]:
-    """The messages as text, in pieces of at most `size` characters; of a message that is longer the
-    middle is left out."""
-    piece = ""
-    for message in messages:
+def _piece(path: Sequence[Message], begun: int, end: int, size: int) -> tuple[str, int]:
+    """As many messages as are at most `size` characters, but one at least, as text, and where they
+    end. Of one that is longer the middle is left out."""
+    lines: list[str] = []
+    room = size
+    for message in path[begun:end]:
         line = f"{message.role}: {_shortened(_told(message), size - 16)}\n"
-        if piece and len(piece) + len(line) > size:
-            yield piece
-            piece = ""
-        piece += line
-    if piece:
-        yield piece
+        if lines and len(line) > room:
+            break
+        lines.append(line)
+        room -= len(line)
+    return "".join(lines), begun + len(lines)
 
 
 def _shortened(text: str, size: int) -> str:
-    if len(text) <= size:
-        return text
-    return f"{text[: size // 2 - 3]} ... {text[len(text) - (size // 2 - 3) :]}"
+    half = size // 2 - 3
+    return text if len(text) <= size else f"{text[:half]} ... {text[len(text) - half :]}"
 
 
 def _told(message: Message) -> str:
@@ -215,5 +248,7 @@ def _told(message: Message) -> str:
     return " ".join(filter(None, (message.content, *calls)))
 
 
-def _length(message: Message) -> int:
-    return len(_told(message))
+def _whole(message: Said) -> str:
+    """All that a template may show of a message."""
+    calls = (f"{call.name} {call.arguments}" for call in message.tool_calls)
+    return " ".join((message.content, message.reasoning, *calls))

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Seque
 from contextlib import suppress
 from dataclasses import replace
 from time import monotonic
-from typing import Final
+from typing import Final, Literal
 
 from api.errors import UNFORESEEN
 from api.gateway.draft import Draft
@@ -30,6 +30,7 @@ from inference import (
 )
 
 SAVE_EVERY: Final = 1.0  # seconds; a killed server loses so much of an answer at most
+_PATIENCE: Final = (0.1, 0.4, 1.5)  # seconds between two tries to store the end of an answer
 _log = logging.getLogger(__name__)
 
 Keep = Callable[[Message], Awaitable[None]]
@@ -57,7 +58,7 @@ class Turn:
         self._told = [first]
         self._news = asyncio.Event()
         self._failure: InferenceError | None = None
-        self._running = True
+        self._stage: Literal["new", "running", "ending"] = "new"
         self._over = False
         self._began = monotonic()
         self._first_piece = 0.0
@@ -79,8 +80,10 @@ class Turn:
 
     async def stop(self) -> None:
         """End it in the model; returns when it has ended."""
-        if self._running:
-            self._running, self.stopped = False, True
+        if self._stage != "ending":
+            self.stopped = True
+        if self._stage == "running":
+            self._stage = "ending"
             self.task.cancel()
         await asyncio.wait({self.task})
 
@@ -88,16 +91,22 @@ class Turn:
         saving = asyncio.create_task(self._save_now_and_then()) if self._keep else None
         try:
             await self._generate()
+            with suppress(asyncio.CancelledError):
+                await self._events.aclose()
         finally:
             if saving:
                 saving.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._events.aclose()
-            await self._save(self._outcome())
-            self._over = True
-            self._tell()
+            try:
+                await self._save_at_last(self._outcome())
+            finally:
+                self._over = True
+                self._tell()
 
     async def _generate(self) -> None:
+        if self.stopped:  # before it had begun
+            self._add(self._end())
+            return
+        self._stage = "running"
         try:
             async for event in self._events:
                 self._add(event)
@@ -112,7 +121,7 @@ class Turn:
             _log.exception("An answer failed.")
             self._failure = UNFORESEEN
         finally:
-            self._running = False
+            self._stage = "ending"
 
     def _add(self, event: GenerationEvent) -> None:
         if not (self._draft.pieces or self._first_piece):
@@ -145,6 +154,15 @@ class Turn:
             if self._draft.pieces > saved:
                 saved = self._draft.pieces
                 await self._save(self._draft.message("running"))
+
+    async def _save_at_last(self, message: Message) -> None:
+        """A disk that is full for a moment shall not cost the answer."""
+        await self._save(message)
+        for pause in _PATIENCE:
+            if self.saved or not self._keep:
+                return
+            await asyncio.sleep(pause)
+            await self._save(message)
 
     async def _save(self, message: Message) -> None:
         """A disk that fails does not end an answer: its followers are told at the end."""
