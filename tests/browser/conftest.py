@@ -14,7 +14,7 @@ from tests.programs import missing
 AS_ROOT = ["--no-sandbox"] if os.geteuid() == 0 else []
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def browser() -> AsyncIterator[Browser]:
     missing("chromium")
     async with async_playwright() as playwright:
@@ -33,7 +33,7 @@ async def person(browser: Browser) -> AsyncIterator[Person]:
         await person.saw_nothing_wrong()
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def workshop(browser: Browser) -> AsyncIterator[Person]:
     """A document of ours in which nothing runs, for what modules do by themselves."""
     async with serving(FakePool()) as url, sitting_down(browser) as person:
