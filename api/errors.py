@@ -92,6 +92,15 @@ class ClientGone(InferenceError):
     code = "client_gone"
 
 
+class TurnStopped(InferenceError):
+    """Somebody else ended it while it waited."""
+
+    code = "stopped"
+
+    def __init__(self) -> None:
+        super().__init__("The answer was stopped before it began.")
+
+
 class UnknownStream(InferenceError):
     code = "stream_not_found"
 
@@ -168,6 +177,7 @@ _STATUS: Final[Mapping[type[InferenceError], int]] = {
     TooSlow: 408,
     NameTaken: 409,
     SessionBusy: 409,
+    TurnStopped: 409,
     StoreFull: 409,
     StreamGone: 410,
     BodyTooLarge: 413,

@@ -28,7 +28,7 @@ from api.paths import meant
 from api.sockets import Sockets
 from inference import InferenceError
 
-PUBLIC: Final = frozenset({"/", "/health", "/ready", "/api/v1/login"}) | PATHS
+PUBLIC: Final = frozenset({"/", "/health", "/ready", "/api/v1/login", "/api/v1/logout"}) | PATHS
 ADMIN: Final = frozenset({"/metrics", "/api/pull"})
 OPERATOR: Final = "/api/v1/operator"  # with all that is below it
 # What a page of ours may do: nothing that did not come from here, and no text becomes script.
@@ -60,7 +60,8 @@ _READ: Final = admission.READ | {
 
 class Guard:
     """ASGI middleware. Leaves in a request's state whose it is (`tenant`), whether it may use the
-    operator's routes (`admin`) and learn what is not for everybody (`trusted`).
+    operator's routes (`admin`) and learn what is not for everybody (`trusted`), and how many
+    answers it may have at a time (`concurrent`, None for any number).
 
     A WebSocket is counted when it is answered: there is `answering`, to be called for a `with`
     block around each answer, which raises `TooManyRequests`.
@@ -131,7 +132,7 @@ class Guard:
         """The key a request came with, where it needs one. Raises what stands against it."""
         path, state = scope["path"], scope.setdefault("state", {})
         locked = self._admission.required()
-        state.update(tenant="", trusted=not locked, admin=not locked)
+        state.update(tenant="", trusted=not locked, admin=not locked, concurrent=None)
         if not locked:
             return None
         key = self._admission.find(shown)
@@ -142,7 +143,7 @@ class Guard:
             raise self._admission.refusal(shown, address_of(scope))
         if is_for_admins(path) and not key.admin:
             raise NotAdmin("This address needs an API key with the scope admin.")
-        state.update(tenant=key.tenant, admin=key.admin)
+        state.update(tenant=key.tenant, admin=key.admin, concurrent=key.concurrent)
         return key
 
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 import socket
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from types import FrameType
@@ -57,9 +58,12 @@ class Server(uvicorn.Server):
     when it is told again, what still runs ends with an error that says so.
     """
 
-    def __init__(self, config: uvicorn.Config, models: Models, drain: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, models: Models, drain: float, busy: Callable[[], bool]
+    ) -> None:
         super().__init__(config)
         self._models = models
+        self._busy = busy
         self._drain = drain
         self._stop_by = math.inf
 
@@ -78,7 +82,7 @@ class Server(uvicorn.Server):
             return
         self._models.drain()
         self._stop_by = monotonic() + self._drain
-        if self._answering:
+        if self._answering or self._busy():
             last = "answers that run are finished first; stop again to end them now"
             _log.warning("Stopping within %g s: %s.", self._drain, last)
 
@@ -87,7 +91,8 @@ class Server(uvicorn.Server):
         if self.stopping:
             for socket in self._sockets:  # also those that opened since
                 socket.leave()
-        if self.stopping and (not self.server_state.tasks or monotonic() >= self._stop_by):
+        at_rest = not (self.server_state.tasks or self._busy())
+        if self.stopping and (at_rest or monotonic() >= self._stop_by):
             self.should_exit = True
         return await super().on_tick(counter)
 
@@ -137,4 +142,9 @@ def server_for(app: FastAPI, drain: float = DRAIN_SECONDS, limits: Limits = _LIM
         timeout_graceful_shutdown=2 * _LAST_WORDS,
     )
     logging.getLogger("sse_starlette.sse").setLevel(logging.INFO)  # at DEBUG it logs every chunk
-    return Server(config, cast(Models, app.state.models), drain)
+
+    def busy() -> bool:
+        """Whether an answer is written that no client may be waiting for."""
+        return bool(getattr(app.state, "turns", ()))
+
+    return Server(config, cast(Models, app.state.models), drain, busy)

@@ -100,14 +100,15 @@ async def answer(
             response = await unless_gone(http, call(models, partial(meant, http)))
             meter.end(200)
             return response
+        if call.told:
+            return await _reply(http, call.told(), call, meter)
         requests = tuple(meant(http, request) for request in call.requests)
         now = models.status(requests[0].model)
         if now.streams_only and not call.stream:
             raise BadRequest(
                 f'stream: {now.name} only streams its answers; say "stream": true.', "stream"
             )
-        events = call.told() if call.told else _generate(models, requests)
-        return await _reply(http, events, call, meter)
+        return await _reply(http, _generate(models, requests), call, meter)
 
     return await metered(http, endpoint, reply)
 

@@ -106,7 +106,6 @@ async def test_a_turn_is_stored_before_and_after_its_answer(sessions):
     await sessions.begin(session, [said], begun)
     assert (await sessions.find("ann", session.id)).head == begun.id
     assert await sessions.messages(session.id) == [said, begun]
-    assert await sessions.running() == {session.id: begun.id}
     done = replace(
         begun,
         content="3",
@@ -120,7 +119,6 @@ async def test_a_turn_is_stored_before_and_after_its_answer(sessions):
     )
     await sessions.save(done)
     assert await sessions.messages(session.id) == [said, done]
-    assert await sessions.running() == {}
     result = Message(id="t", parent=done.id, role="tool", content="3", answers="call_1")
     await sessions.begin(session, [result], running("t"))
     assert (await sessions.messages(session.id))[2] == result

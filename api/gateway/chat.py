@@ -37,7 +37,7 @@ async def create(http: Request) -> Response:
 def _understand(http: Request, raw: dict[str, Any], served: str) -> Call:
     body = read(raw)
     head = Head.new("chatcmpl-", served)
-    wish = wish_of(body, head.id)
+    wish = wish_of(body, head.id, http.state.concurrent)
     if wish is None:
         return chat.call_of(body, head)
     head = replace(head, session=wish.session, message=wish.answer)

@@ -20,11 +20,12 @@ from inference import (
 
 
 class Frames(Protocol):
-    """How one turn is told: its events, then its `end`, or the problem that ended it."""
+    """How one turn is told: its events, then its `end`, or the problem that ended it. One that
+    `ends` nothing is of something else that was said meanwhile."""
 
     def event(self, event: TurnEvent) -> list[str]: ...
     def end(self, stopped: bool, saved: bool) -> list[str]: ...
-    def failed(self, problem: Problem) -> list[str]: ...
+    def failed(self, problem: Problem, *, ends: bool = True) -> list[str]: ...
 
 
 class RawFrames:
@@ -46,8 +47,8 @@ class RawFrames:
         whole = "".join(self._text)
         return [whole, ""] if whole else [""]
 
-    def failed(self, problem: Problem) -> list[str]:
-        return [encoded(OPENAI.error(problem)), ""]
+    def failed(self, problem: Problem, *, ends: bool = True) -> list[str]:
+        return [encoded(OPENAI.error(problem)), ""][: 1 + ends]
 
 
 class JsonFrames:
@@ -67,9 +68,9 @@ class JsonFrames:
         reason = "stopped" if stopped else self._reason
         return [encoded({"type": "end", "reason": reason, "saved": saved})]
 
-    def failed(self, problem: Problem) -> list[str]:
+    def failed(self, problem: Problem, *, ends: bool = True) -> list[str]:
         about = {"code": problem.code, "message": problem.message, "field": problem.field}
-        return [encoded({"type": "error", **about})]
+        return [encoded({"type": "error" if ends else "refused", **about})]
 
     def _told(self, event: TurnEvent) -> dict[str, Any]:  # noqa: PLR0911 - one for each kind
         match event:

@@ -156,7 +156,7 @@ async def listed(http: Request) -> Response:
     before = http.query_params.get("before")
     sessions = _sessions(http)
     found, more = await sessions.listed(http.state.tenant, query, limit, before)
-    running = await sessions.running()
+    running = _turns(http).answers()
     return _json(SessionList([_listed(one, running) for one in found], more))
 
 
@@ -184,7 +184,7 @@ async def restore(http: Request) -> Response:
 @router.get(_SESSION)
 async def retrieve(http: Request, id: str) -> Response:
     """Raises `UnknownSession`."""
-    whole = await _sessions(http).whole(http.state.tenant, id)
+    whole = await _whole(http, id)
     about = {name: getattr(whole.session, name) for name in Session.__struct_fields__}
     running = tree.running(whole.messages)
     messages, summaries = whole.messages, whole.summaries
@@ -213,7 +213,7 @@ async def change(http: Request, id: str) -> Response:
 async def delete(http: Request, id: str) -> Response:
     """Raises `UnknownSession`."""
     await _sessions(http).delete(http.state.tenant, id)
-    await _stopped(http, id)
+    await _turns(http).stop(id, http.state.tenant)
     return Response(status_code=204)
 
 
@@ -221,7 +221,7 @@ async def delete(http: Request, id: str) -> Response:
 async def stop(http: Request, id: str) -> Response:
     """Raises `UnknownSession`."""
     await _sessions(http).find(http.state.tenant, id)
-    return _json(Stopped(stopped=await _stopped(http, id)))
+    return _json(Stopped(stopped=await _turns(http).stop(id, http.state.tenant)))
 
 
 @router.post(f"{_SESSION}/branch")
@@ -229,6 +229,8 @@ async def branch(http: Request, id: str) -> Response:
     """Raises `UnknownSession`, `UnknownMessage` and `SessionBusy`."""
 
     async def reply(body: BranchBody) -> Response:
+        if id not in _turns(http):
+            await _sessions(http).cut(id)
         return _json(await _sessions(http).branch(http.state.tenant, id, body.message_id), 201)
 
     return await _answered(http, partial(_read, BranchBody), reply)
@@ -240,20 +242,26 @@ async def export(http: Request, id: str) -> Response:
     format = http.query_params.get("format", "json")
     if format not in ("json", "markdown"):
         raise BadRequest("format: Input should be json or markdown.", "format")
-    whole = await _sessions(http).whole(http.state.tenant, id)
+    whole = await _whole(http, id)
     title = whole.session.title
     if format == "json":
-        return _file(exports.as_json(whole), JSON, title, "json")
-    return _file(exports.as_markdown(whole).encode(), MARKDOWN, title, "md")
+        return _file(await asyncio.to_thread(exports.as_json, whole), JSON, title, "json")
+    text = await asyncio.to_thread(exports.as_markdown, whole)
+    return _file(text.encode(), MARKDOWN, title, "md")
 
 
-async def _stopped(http: Request, id: str) -> bool:
-    """Whether an answer was being written, which has ended now."""
+async def _whole(http: Request, id: str) -> Conversation:
+    """A session as it is; raises `UnknownSession`."""
+    whole = await _sessions(http).whole(http.state.tenant, id)
+    if tree.running(whole.messages) and id not in _turns(http):
+        await _sessions(http).cut(id)
+        whole = await _sessions(http).whole(http.state.tenant, id)
+    return whole
+
+
+def _turns(http: Request) -> Turns:
     turns: Turns = http.app.state.turns
-    turn = turns.running(id, http.state.tenant)
-    if turn:
-        await turn.stop()
-    return turn is not None
+    return turns
 
 
 def _sessions(http: Request) -> Sessions:

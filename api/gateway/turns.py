@@ -5,39 +5,47 @@ What was refused has left nothing behind. Knows no wire shape.
 """
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from time import time
+from time import monotonic, time
+from typing import Any
 
 import msgspec
 
-from api.errors import TooManyRequests
+from api.errors import TooManyRequests, TurnStopped
 from api.gateway import compaction
 from api.gateway.compaction import Tell
 from api.gateway.events import Stored
 from api.gateway.prompt import Prompt, latest
 from api.gateway.turn import Turn
-from api.gateway.wish import Wish, message_id
-from api.keys import CONCURRENT
+from api.gateway.wish import Wish
 from api.store.agents import Agents
+from api.store.copies import message_id
 from api.store.errors import SessionBusy
 from api.store.records import Message, Session
 from api.store.sessions import Sessions
-from api.store.tree import path_to
 from api.store.underlay import laid_under
 from api.streaming import owned
-from inference import BadRequest, GenerationRequest, Models
+from inference import (
+    BadRequest,
+    DeadlineExceeded,
+    GenerationRequest,
+    InferenceError,
+    Models,
+)
 from inference import Message as Said
 
 
 @dataclass(slots=True)
 class _Place:
-    """Of a turn that is about to begin, or runs."""
+    """Of a turn that runs, or is `opening` still: it can be stopped at any time."""
 
     tenant: str
+    opening: asyncio.Task[Any] | None
     turn: Turn | None = None
+    stopped: bool = False
 
 
 class Turns:
@@ -48,32 +56,43 @@ class Turns:
         self._sessions = sessions
         self._agents = agents
         self._of: dict[str, _Place] = {}
+        self._marking: set[asyncio.Task[None]] = set()
 
     async def begin(self, wish: Wish, tenant: str, tell: Tell) -> Turn:
         """A turn that is stored.
 
-        Raises UnknownSession, UnknownMessage, SessionBusy, StoreFailed, StoreFull, and as
-        `Models.generate`.
+        Raises UnknownSession, UnknownMessage, SessionBusy, TooManyRequests, TurnStopped,
+        StoreFailed, StoreFull, and as `Models.generate`.
         """
         session = await self._sessions.find(tenant, wish.session)
-        with self._claimed(session.id, tenant) as place:
-            prompt, new = await self._prompt(session, wish, tenant)
-            if self._compacts(session, prompt.request, tenant):
-                keep = partial(self._sessions.summarise, session.id)
-                prompt = await compaction.fitted(self._models, prompt, tell, keep)
-            events = self._models.generate(prompt.asked())
-            try:
-                first = await anext(events)
-                answer = _answer(prompt, wish.answer, self._name_of(prompt.request, tenant))
-                await self._store(session, new, answer)
-            except BaseException:
-                await events.aclose()
-                raise
-            ids = tuple(message.id for message in new)
-            stored = Stored(session.id, answer.id, ids, answer.model)
-            place.turn = Turn(first, events, answer, stored, self._sessions.save)
+        with self._claimed(session.id, tenant, wish.most) as place:
+            began = monotonic()
+            async with _deadline(wish.request.deadline):
+                prompt, new = await self._prompt(session, wish, tenant)
+                if self._compacts(session, prompt.request, tenant):
+                    keep = partial(self._sessions.summarise, session.id)
+                    prompt = await compaction.fitted(self._models, prompt, tell, keep)
+            place.turn = await self._turn(session, prompt, new, wish, monotonic() - began)
             place.turn.task.add_done_callback(lambda _: self._of.pop(session.id))
             return place.turn
+
+    async def _turn(
+        self, session: Session, prompt: Prompt, new: list[Message], wish: Wish, passed: float
+    ) -> Turn:
+        """The turn, once its first event is there and it is stored."""
+        asked = prompt.asked()
+        left = asked.deadline and max(1e-3, asked.deadline - passed)
+        events = self._models.generate(replace(asked, deadline=left))
+        try:
+            first = await anext(events)
+            model = self._name_of(prompt.request, asked.tenant)
+            answer = _answer(prompt, wish.answer, model)
+            await self._store(session, new, answer)
+        except BaseException:
+            await events.aclose()
+            raise
+        stored = Stored(session.id, answer.id, tuple(message.id for message in new), model)
+        return Turn(first, events, answer, stored, self._sessions.save)
 
     async def _store(self, session: Session, new: list[Message], answer: Message) -> None:
         """Who is cancelled meanwhile leaves no answer behind that nobody writes."""
@@ -81,10 +100,16 @@ class Turns:
         try:
             await asyncio.shield(storing)
         except asyncio.CancelledError:
-            await asyncio.wait({storing})
-            if storing.exception() is None:
-                await self._sessions.save(msgspec.structs.replace(answer, state="stopped"))
+            marking = asyncio.create_task(self._mark_stopped(storing, answer))
+            self._marking.add(marking)
+            marking.add_done_callback(self._marking.discard)
+            await asyncio.shield(marking)
             raise
+
+    async def _mark_stopped(self, storing: asyncio.Task[None], answer: Message) -> None:
+        with suppress(InferenceError):
+            await storing
+            await self._sessions.save(msgspec.structs.replace(answer, state="stopped"))
 
     async def once(self, request: GenerationRequest, tenant: str) -> Turn:
         """A turn that nothing is stored of. Raises as `Models.generate`."""
@@ -96,21 +121,49 @@ class Turns:
 
     def running(self, session: str, tenant: str) -> Turn | None:
         """The turn of a session that runs now; None also for those of others."""
-        place = self._of.get(session)
-        return place.turn if place and place.tenant == tenant else None
+        place = self._place(session, tenant)
+        return place.turn if place else None
+
+    async def stop(self, session: str, tenant: str) -> bool:
+        """End the turn of a session, even if it only waits; whether there was one."""
+        place = self._place(session, tenant)
+        if place is None:
+            return False
+        if place.turn:
+            await place.turn.stop()
+        elif place.opening:
+            place.stopped = True
+            place.opening.cancel()
+        return True
+
+    def answers(self) -> dict[str, str]:
+        """The sessions in which an answer is being written, and which."""
+        return {id: place.turn.asked.id for id, place in self._of.items() if place.turn}
+
+    def __contains__(self, session: str) -> bool:
+        """Whether an answer of a session is being written, or about to be."""
+        return session in self._of
+
+    def __len__(self) -> int:
+        return len(self._of)
 
     async def close(self) -> None:
         """Wait until the ends of all turns are stored; the models are closed already."""
-        if tasks := [place.turn.task for place in self._of.values() if place.turn]:
+        turns = [place.turn.task for place in self._of.values() if place.turn]
+        if tasks := [*turns, *self._marking]:
             await asyncio.wait(tasks)
+
+    def _place(self, session: str, tenant: str) -> _Place | None:
+        place = self._of.get(session)
+        return place if place and place.tenant == tenant else None
 
     async def _prompt(
         self, session: Session, wish: Wish, tenant: str
     ) -> tuple[Prompt, list[Message]]:
         """What is asked, and the messages in it that are new."""
-        messages = await self._sessions.messages(session.id)
+        await self._sessions.cut(session.id)  # nobody writes here but us
         parent = session.head if wish.parent is None else wish.parent
-        before = path_to(messages, parent) if parent else []
+        before = await self._sessions.path(session.id, parent) if parent else []
         new = _new(wish.request.messages, before[-1].id if before else None)
         if not new and not (before and before[-1].role in ("user", "tool")):
             raise BadRequest("Only what was said can be answered again.", "parent")
@@ -137,21 +190,37 @@ class Turns:
         return agent.name if agent else self._models.name_of(request.model)
 
     @contextmanager
-    def _claimed(self, session: str, tenant: str) -> Iterator[_Place]:
+    def _claimed(self, session: str, tenant: str, most: int | None) -> Iterator[_Place]:
         """A place for a turn, which is kept if there is one in it by then.
 
         They are counted for their key as well: clients may be gone, and count no more.
         """
         if session in self._of:
             raise SessionBusy
-        if tenant and sum(place.tenant == tenant for place in self._of.values()) >= CONCURRENT:
-            raise TooManyRequests(f"This key may have {CONCURRENT} answers of sessions at a time.")
-        place = self._of[session] = _Place(tenant)
+        if most and sum(place.tenant == tenant for place in self._of.values()) >= most:
+            raise TooManyRequests(f"This key may have {most} answers running at the same time.")
+        place = self._of[session] = _Place(tenant, asyncio.current_task())
         try:
             yield place
+        except asyncio.CancelledError:
+            if place.stopped and place.opening:
+                place.opening.uncancel()
+                raise TurnStopped from None
+            raise
         finally:
+            place.opening = None
             if place.turn is None:
                 del self._of[session]
+
+
+@asynccontextmanager
+async def _deadline(seconds: float | None) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        passed = f"The deadline of {seconds:.3g} seconds has passed"
+        raise DeadlineExceeded(f"{passed} while earlier messages were summed up.") from None
 
 
 def _new(said: tuple[Said, ...], parent: str | None) -> list[Message]:

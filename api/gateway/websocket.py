@@ -13,7 +13,7 @@ from uuid import uuid4
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
 from api.body import flag, parse_object
-from api.errors import UNFORESEEN, problem_of, status_of
+from api.errors import UNFORESEEN, TurnStopped, problem_of, status_of
 from api.gateway import wish
 from api.gateway.events import Compacted, Compacting
 from api.gateway.frames import Frames, JsonFrames, RawFrames, encoded
@@ -60,7 +60,11 @@ class Line:
             try:
                 await self._do(parse_object(text), len(text))
             except InferenceError as error:
-                await self._send(self._frames({}).failed(problem_of(error)))
+                await self._send(self._frames({}).failed(problem_of(error), ends=not self._busy))
+
+    @property
+    def _busy(self) -> bool:
+        return self._work is not None and not self._work.done()
 
     async def hang_up(self) -> None:
         """End what nobody will see; what is stored goes on."""
@@ -76,7 +80,7 @@ class Line:
             await self._stop(session)
         elif said.get("ping") is True:
             await self._send([encoded({"type": "pong"})])
-        elif self._work and not self._work.done():
+        elif self._busy:
             raise BadRequest(_BUSY)
         elif said.get("resume") is not True:
             told = self._frames(said)
@@ -88,10 +92,11 @@ class Line:
 
     async def _stop(self, session: str) -> None:
         """End the answer of a session, or that of this connection, even if it only waits."""
-        turn = self._turns.running(session, self._tenant) if session else self._turn
-        if turn:
-            await turn.stop()
-        elif self._work and not self._turn:
+        if session:
+            await self._turns.stop(session, self._tenant)
+        elif self._turn:
+            await self._turn.stop()
+        elif self._work:
             self._stopping = True
             self._work.cancel()
 
@@ -105,7 +110,7 @@ class Line:
             await self._send(told.event(event))
 
         body, id = wish.read(said), f"chat-{uuid4().hex}"
-        if stored := wish.wish_of(body, id):
+        if stored := wish.wish_of(body, id, self._socket.state.concurrent):
             return await self._turns.begin(stored, self._tenant, tell)
         return await self._turns.once(chat.to_request(body, id), self._tenant)
 
@@ -133,6 +138,9 @@ class Line:
         """The outcome of a turn, with whatever goes wrong, as a status."""
         try:
             await self._follow(await opening, told, meter)
+        except TurnStopped:
+            await self._send(told.end(stopped=True, saved=False))
+            return 499
         except InferenceError as error:
             await self._send(told.failed(problem_of(error)))
             return status_of(error)

@@ -3,7 +3,6 @@ where in which session its answer belongs. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from secrets import token_hex
 from typing import Annotated, Any, Final, Self
 
 from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, model_validator
@@ -14,6 +13,7 @@ from api.body import MAX_BODY, Word
 from api.fields import STRING, Content
 from api.openai import chat, common
 from api.openai.chat import ChatBody, MessageBody
+from api.store.copies import message_id
 from inference import BadRequest, GenerationRequest, Message
 
 REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {**chat.REFUSED, "n": (1,)}
@@ -110,12 +110,14 @@ class TurnBody(ChatBody):
 @dataclass(frozen=True, slots=True)
 class Wish:
     """An answer of a session, to be stored as message `answer`: to the `request`, whose messages
-    are what is new, after the message `parent` (None: after its head, `ROOT`: at its beginning)."""
+    are what is new, after the message `parent` (None: after its head, `ROOT`: at its beginning).
+    Whoever asks may have so many of these at a time, None for any number."""
 
     session: str
     answer: str
     parent: str | None
     request: GenerationRequest
+    most: int | None = None
 
 
 def read(raw: Mapping[str, Any]) -> TurnBody:
@@ -125,12 +127,8 @@ def read(raw: Mapping[str, Any]) -> TurnBody:
     return common.read(TurnBody, raw, REFUSED)
 
 
-def wish_of(body: TurnBody, id: str) -> Wish | None:
+def wish_of(body: TurnBody, id: str, most: int | None) -> Wish | None:
     """What is asked of a session, if it is one."""
     if body.session_id is None:
         return None
-    return Wish(body.session_id, message_id(), body.parent, chat.to_request(body, id))
-
-
-def message_id() -> str:
-    return f"msg_{token_hex(12)}"
+    return Wish(body.session_id, message_id(), body.parent, chat.to_request(body, id), most)

@@ -6,12 +6,20 @@ from typing import Any, Final
 
 import msgspec
 
-from api.store.errors import UnknownSession
+from api.store.errors import UnknownMessage, UnknownSession
 from api.store.records import Call, Message, Session, Settings, Summary, Usage
 
 SESSION: Final = "id, title, model, settings, head, created, updated"
 MESSAGE: Final = ", ".join(Message.__struct_fields__)
 _SUMMARY: Final = ", ".join(Summary.__struct_fields__)
+_PATH: Final = f"""
+WITH RECURSIVE path (at, up) AS (
+    SELECT id, parent FROM messages WHERE id = :message AND session = :session
+    UNION ALL
+    SELECT id, parent FROM messages JOIN path ON id = up
+)
+SELECT {MESSAGE} FROM messages JOIN path ON id = at ORDER BY number
+"""
 _JSON: Final[dict[str, Any]] = {
     "settings": Settings,
     "tool_calls": tuple[Call, ...],
@@ -49,6 +57,16 @@ def messages_of(database: Connection, session: str) -> list[Message]:
     """In the order in which they were written."""
     query = f"SELECT {MESSAGE} FROM messages WHERE session = ? ORDER BY number"
     return [Message(**_fields(Message, row)) for row in database.execute(query, (session,))]
+
+
+def path_to(database: Connection, session: str, message: str) -> list[Message]:
+    """A message and all that it goes on from, the first one first: each was written after those
+    before it. Raises UnknownMessage."""
+    rows = database.execute(_PATH, {"session": session, "message": message})
+    path = [Message(**_fields(Message, row)) for row in rows]
+    if not path:
+        raise UnknownMessage
+    return path
 
 
 def summaries_of(database: Connection, session: str) -> list[Summary]:

@@ -20,6 +20,7 @@ from api.store.rows import (
     as_json,
     found,
     messages_of,
+    path_to,
     summaries_of,
     values,
 )
@@ -55,7 +56,6 @@ _SAVED: Final = (
     "usage",
 )
 _SAVE: Final = f"UPDATE messages SET {', '.join(f'{name} = ?' for name in _SAVED)} WHERE id = ?"
-_RUNNING: Final = "SELECT session, id FROM messages WHERE state = 'running'"
 
 
 class Sessions:
@@ -124,6 +124,11 @@ class Sessions:
         """The whole tree, in order of writing; empty if there is no such session."""
         return await self._database.read(lambda of: messages_of(of, id))
 
+    async def path(self, id: str, message: str) -> list[Message]:
+        """The branch of a session that ends with a message, its root first; raises
+        UnknownMessage."""
+        return await self._database.read(lambda of: path_to(of, id, message))
+
     async def begin(self, session: Session, new: Sequence[Message], answer: Message) -> None:
         """Store a turn that begins: what is said, and the answer that will be.
 
@@ -159,9 +164,12 @@ class Sessions:
         now = self._clock()
         return await self._database.write(lambda to: _copy(to, tenant, whole, now))
 
-    async def running(self) -> dict[str, str]:
-        """The sessions of all tenants in which an answer is being written, and which."""
-        return await self._database.read(lambda of: dict(of.execute(_RUNNING).fetchall()))
+    async def cut(self, id: str) -> None:
+        """Answers of a session that are stored as being written, and are not: a disk had failed."""
+        of_this = "SELECT 1 FROM messages WHERE session = ? AND state = 'running'"
+        if await self._database.read(lambda of: of.execute(of_this, (id,)).fetchone()):
+            cut = "UPDATE messages SET state = 'cut' WHERE session = ? AND state = 'running'"
+            await self._database.write(lambda to: to.execute(cut, (id,)))
 
     async def cut_running(self) -> int:
         """How many answers a server that ended has left; they are over."""
