@@ -44,6 +44,11 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return f"{self.name}:{self.sha256[:16]}"
 
 
+def called(tenant: str) -> str:
+    """What people call the key of a tenant; "" for nobody's."""
+    return tenant.rpartition(":")[0]
+
+
 class KeyFile:
     """The keys in a file as it was half a second ago or later.
 

@@ -13,6 +13,7 @@ from api.admission import COOKIE, Admission, shown_in
 from api.body import WireModel, read_object, validate
 from api.document import JSON, Operation, body_schema
 from api.guard import address_of
+from api.keys import called
 from api.metrics import Meter
 from api.sockets import Sockets
 from api.store.logins import SECONDS, TOKEN_SECONDS, Logins
@@ -102,7 +103,7 @@ async def logout(http: Request) -> Response:
 @router.get("/api/v1/me")
 async def me(http: Request) -> Response:
     admission: Admission = http.app.state.admission
-    name, _, _ = http.state.tenant.rpartition(":")
+    name = called(http.state.tenant)
     return JSONResponse(Me(name=name, admin=http.state.admin, keys=admission.required()))
 
 

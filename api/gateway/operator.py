@@ -13,6 +13,7 @@ from prometheus_client import Histogram
 from api import __version__
 from api.document import JSON, Operation
 from api.gateway.machine import Card, Machine, Used, resident
+from api.keys import called
 from api.log_tail import LogTail
 from api.metrics import Metrics
 from inference import LiveRequest, Models, PoolStatus
@@ -156,12 +157,7 @@ async def unload(http: Request, name: str) -> Response:
 
 
 def _who(http: Request) -> str:
-    return _name(http.state.tenant) or "An operator"
-
-
-def _name(tenant: str) -> str:
-    """What people call the key of a tenant."""
-    return tenant.partition(":")[0]
+    return called(http.state.tenant) or "An operator"
 
 
 def _model(now: PoolStatus, taken: dict[int, int]) -> Model:
@@ -190,7 +186,7 @@ def _asked(request: LiveRequest) -> Asked:
     return Asked(
         id=request.id,
         model=request.model,
-        tenant=_name(request.tenant),
+        tenant=called(request.tenant),
         seconds=round(request.seconds, 3),
         tokens=request.tokens,
         state="running" if request.running else "waiting",

@@ -91,7 +91,7 @@ class Stopped(msgspec.Struct):
 OPERATIONS: Final = (
     Operation(
         _HERE,
-        "Conversations, the latest first; those in which something stands",
+        "Conversations, the latest first; with a query those in which it stands",
         {200: {JSON: SessionList}},
         (400, 404, 503),
         queries=("query", "limit", "before"),
