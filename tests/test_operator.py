@@ -180,11 +180,11 @@ async def test_running_and_queued_requests_end_in_the_model_and_neighbours_go_on
     pool = Pool(one_slot)
     async with serving(pool) as url, httpx.AsyncClient(base_url=url, timeout=60) as client:
         await pool.until_ready()
-        alone = (await client.post(CHAT, json=LONG | {"temperature": 0, "max_tokens": 300})).json()
+        alone = (await client.post(CHAT, json=LONG | {"temperature": 0, "max_tokens": 900})).json()
         async with asyncio.TaskGroup() as all:
             first = all.create_task(streamed(client))
             await requests_of(client, lambda found: [r["state"] for r in found] == ["running"])
-            near = LONG | {"temperature": 0, "max_tokens": 300}
+            near = LONG | {"temperature": 0, "max_tokens": 900}
             near = all.create_task(client.post(CHAT, json=near))
             await requests_of(client, lambda found: len(found) == 2 and found[1]["tokens"] > 0)
             queued = all.create_task(streamed(client))
@@ -201,7 +201,7 @@ async def test_running_and_queued_requests_end_in_the_model_and_neighbours_go_on
         async with asyncio.timeout(60):
             while pool.status().stats.running or pool.status().stats.waiting:
                 await asyncio.sleep(0.005)
-        made = pool.status().stats.completion_tokens - 2 * 300
+        made = pool.status().stats.completion_tokens - 2 * 900
         assert made < 900 and pool.status().restarts == 0
 
 
