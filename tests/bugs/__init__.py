@@ -4,6 +4,7 @@ away, one at a time."""
 from tests.bugs import (
     agents,
     answers,
+    conversations,
     dialects,
     door,
     embeddings,
@@ -18,6 +19,7 @@ BUGS = (
     *recovery.BUGS,
     *answers.BUGS,
     *agents.BUGS,
+    *conversations.BUGS,
     *dialects.BUGS,
     *embeddings.BUGS,
     *models.BUGS,

@@ -1,0 +1,176 @@
+"""Bugs in stored conversations, for `tests.seeded_bugs`."""
+
+from tests.bugs.bug import Bug
+
+TURN, TURNS = "api/gateway/turn.py", "api/gateway/turns.py"
+COMPACTION, PROMPT = "api/gateway/compaction.py", "api/gateway/prompt.py"
+SOCKET, STORED = "api/gateway/websocket.py", "api/store/sessions.py"
+ALONE, AMONG = "tests/test_turn.py", "tests/test_turns.py"
+LONG, SPOKEN = "tests/test_compaction.py", "tests/test_websocket.py"
+
+BUGS = (
+    Bug(
+        "a turn is told of before it is stored",
+        TURNS,
+        "            await self._store(session, new, answer)\n",
+        "            asyncio.create_task(self._store(session, new, answer))\n",
+        SPOKEN,
+    ),
+    Bug(
+        "who stops a turn before it has begun waits for ever",
+        TURN,
+        "        if self.stopped:  # before it had begun\n"
+        "            self._add(self._end())\n            return\n",
+        "",
+        ALONE,
+    ),
+    Bug(
+        "followers wait for ever where the end cannot be stored",
+        TURN,
+        "            try:\n                await self._save_at_last(self._outcome())\n"
+        "            finally:\n                self._over = True\n                self._tell()\n",
+        "            await self._save_at_last(self._outcome())\n"
+        "            self._over = True\n            self._tell()\n",
+        ALONE,
+    ),
+    Bug(
+        "the end of an answer is stored once or never",
+        TURN,
+        "            await asyncio.sleep(pause)\n            await self._save(message)\n",
+        "            return\n",
+        ALONE,
+    ),
+    Bug(
+        "an answer is stored only at its end",
+        TURN,
+        'await self._save(self._draft.message("running"))',
+        "pass",
+        ALONE,
+    ),
+    Bug(
+        "who hangs up ends an answer that is stored",
+        SOCKET,
+        "            if not turn.stored:\n                await turn.stop()\n",
+        "            await turn.stop()\n",
+        SPOKEN,
+    ),
+    Bug(
+        "who hangs up lets an answer run that nobody will see",
+        SOCKET,
+        "            if not turn.stored:\n                await turn.stop()\n",
+        "            pass\n",
+        SPOKEN,
+    ),
+    Bug(
+        "a turn that waits is not stopped by others",
+        TURNS,
+        "            place.opening.cancel()\n",
+        "            pass\n",
+        AMONG,
+    ),
+    Bug(
+        "anybody can stop and follow the turns of others",
+        TURNS,
+        "return place if place and place.tenant == tenant else None",
+        "return place",
+        "tests/test_sessions_api.py",
+    ),
+    Bug(
+        "answers without a client do not count for their key",
+        TURNS,
+        "        if most and sum(",
+        "        if not most and sum(",
+        AMONG,
+    ),
+    Bug(
+        "an answer that nobody writes stays as running",
+        "api/gateway/sessions.py",
+        "    if tree.running(whole.messages) and id not in _turns(http):\n",
+        "    if False:\n",
+        AMONG,
+    ),
+    Bug(
+        "what a killed server was writing stays as running",
+        "api/app.py",
+        "        await state.sessions.cut_running()\n",
+        "        pass\n",
+        "tests/test_restart.py",
+    ),
+    Bug(
+        "a server that stops does not wait for answers without a client",
+        "api/server.py",
+        "not (self.server_state.tasks or self._busy())",
+        "not self.server_state.tasks",
+        AMONG,
+    ),
+    Bug(
+        "what is wrong meanwhile ends the answer",
+        SOCKET,
+        "ends=not self._busy",
+        "ends=True",
+        AMONG,
+    ),
+    Bug(
+        "the summary of another branch is shown",
+        PROMPT,
+        "[summary for summary in summaries if summary.upto in places]",
+        "[*summaries]",
+        LONG,
+    ),
+    Bug(
+        "facts are forgotten with each summary",
+        COMPACTION,
+        "        facts=_bounded((*facts, *_facts(found)), scale),\n",
+        "        facts=_bounded(_facts(found), scale),\n",
+        LONG,
+    ),
+    Bug(
+        "the last facts push out the first ones",
+        COMPACTION,
+        "    return (*kept[:first], *kept[last:])\n",
+        "    return tuple(kept[last:])\n",
+        LONG,
+    ),
+    Bug(
+        "a summary is kept only when all are made",
+        COMPACTION,
+        "        await keep(summary)\n        prompt, begun = ",
+        "        if end == place:\n            await keep(summary)\n        prompt, begun = ",
+        LONG,
+    ),
+    Bug(
+        "long calls of tools are not counted",
+        COMPACTION,
+        'return " ".join((message.content, message.reasoning, *calls))',
+        "return message.content",
+        LONG,
+    ),
+    Bug(
+        "conversations are summed up though nobody wants it",
+        TURNS,
+        "        return said is not False\n",
+        "        return True\n",
+        "tests/test_long_session.py",
+    ),
+    Bug(
+        "a deadline begins anew with the answer",
+        TURNS,
+        "left = asked.deadline and max(1e-3, asked.deadline - passed)",
+        "left = asked.deadline",
+        AMONG,
+    ),
+    Bug(
+        "the same session may have two answers at a time",
+        TURNS,
+        "        if session in self._of:\n            raise SessionBusy\n",
+        "",
+        SPOKEN,
+    ),
+    Bug(
+        "an edited message is said at the end",
+        TURNS,
+        "session.head if wish.parent is None else wish.parent",
+        "session.head",
+        SPOKEN,
+    ),
+)
