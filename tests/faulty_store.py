@@ -1,8 +1,9 @@
 """Turns that are stored on a disk where one call after the other goes wrong.
 
-    LD_PRELOAD=... python -m tests.faulty_store Existing
+    LD_PRELOAD=... python -m tests.faulty_store Existing 1
 
-The disk is faulty_disk.c. Prints how many calls went wrong; what is not as promised then ends it.
+The disk is faulty_disk.c, and the number says that 1 of so many calls goes wrong. Prints how
+many did; what is not as promised then ends it.
 """
 
 import asyncio
@@ -163,10 +164,10 @@ async def go_on(disk: ctypes.CDLL, database: Database, ledger: Ledger) -> None:
     assert await seen_after_a_crash(database.path) == ledger.stored
 
 
-def main(existing: bool) -> None:
+def main(existing: bool, stride: int) -> None:
     disk, tried = ctypes.CDLL(None), 0
     for kind, code in FAULTS:
-        for nth in count(1):
+        for nth in count(1, stride):
             with TemporaryDirectory(dir=MEMORY) as folder:
                 path = Path(folder).resolve() / "onebox.db"
                 try:
@@ -182,4 +183,4 @@ def main(existing: bool) -> None:
 
 if __name__ == "__main__":
     logging.disable()
-    main(sys.argv[1] == "Existing")
+    main(sys.argv[1] == "Existing", int(sys.argv[2]))
