@@ -207,6 +207,7 @@ async def test_so_many_may_wait_for_their_models(tmp_path):
 async def test_a_load_that_nobody_waits_for_is_not_begun(tmp_path):
     async with several(tmp_path) as box:
         first = asyncio.create_task(answer_of(box.models, ask("b")))
+        await until(lambda: box.plans == 1)  # its turn has come
         second = asyncio.create_task(answer_of(box.models, ask("c")))
         await until(lambda: box.models.status("c").state == "loading")
         second.cancel()
