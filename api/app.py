@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext, suppress
+from functools import partial
 
 from fastapi import FastAPI
 from starlette.datastructures import State
@@ -57,23 +58,7 @@ def create_app(
     `database` stays, which is its owner's to close; without one there is one as long as the server.
     """
 
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        kept = nullcontext(database) if database else temporary()
-        with kept as opened, app.state.log.attached():
-            await _open(app.state, opened)
-            await models.start()
-            expelling = expel_revoked(keys, models, app.state.sockets) if keys else None
-            watching = asyncio.create_task(expelling) if expelling else None
-            try:
-                yield
-            finally:
-                if watching:
-                    watching.cancel()
-                app.state.archive.close()
-                await models.close()
-                await app.state.turns.close()
-
+    lifespan = partial(_living, keys=keys, database=database)
     app = FastAPI(lifespan=lifespan, openapi_url=None, redirect_slashes=False)
     app.state.models = models
     app.state.metrics = metrics.Metrics(models)
@@ -94,6 +79,28 @@ def create_app(
         app.include_router(room.router)
     document.install(app, [operation for room in _ROOMS for operation in room.OPERATIONS])
     return app
+
+
+@asynccontextmanager
+async def _living(
+    app: FastAPI, *, keys: KeyFile | None, database: Database | None
+) -> AsyncIterator[None]:
+    """From the start of the server to its end: answers are stored before the database is gone."""
+    state = app.state
+    kept = nullcontext(database) if database else temporary()
+    with kept as opened, state.log.attached():
+        await _open(state, opened)
+        await state.models.start()
+        expelling = expel_revoked(keys, state.models, state.sockets) if keys else None
+        watching = asyncio.create_task(expelling) if expelling else None
+        try:
+            yield
+        finally:
+            if watching:
+                watching.cancel()
+            state.archive.close()
+            await state.models.close()
+            await state.turns.close()
 
 
 async def _open(state: State, database: Database) -> None:

@@ -92,7 +92,7 @@ async def test_a_hang_up_ends_the_answer_in_the_model(stream):
             task = asyncio.create_task(asking)
             await pool.waiting.wait()
             task.cancel()
-        await pool.cancelled.wait()
+        await asyncio.wait_for(pool.cancelled.wait(), 30)
 
 
 async def test_a_websocket_that_is_closed_ends_the_answer_in_the_model():
@@ -101,7 +101,7 @@ async def test_a_websocket_that_is_closed_ends_the_answer_in_the_model():
         async with connect(proxy.url.replace("https", "wss") + "/ws", ssl=proxy.tls) as ws:
             await ws.send('{"message": "Hi"}')
             await pool.waiting.wait()
-        await pool.cancelled.wait()
+        await asyncio.wait_for(pool.cancelled.wait(), 30)
 
 
 async def test_the_name_a_client_used_is_the_one_that_is_checked():

@@ -144,8 +144,8 @@ BUGS = (
     Bug(
         "a removed key ends its connections",
         APP,
-        "expel_revoked(keys, models, app.state.sockets)",
-        "expel_revoked(keys, models)",
+        "expel_revoked(keys, state.models, state.sockets)",
+        "expel_revoked(keys, state.models)",
         ON_ACCESS,
     ),
     Bug(
