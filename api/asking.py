@@ -9,10 +9,10 @@ from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
-import msgspec
 from fastapi import Request, Response
 
 from api.body import read_object
+from api.json_reply import JsonReply
 from api.metrics import Meter
 from api.streaming import meant, metered, unless_gone
 from inference import GenerationRequest, Models
@@ -30,6 +30,6 @@ async def ask(http: Request, endpoint: str, understand: Understand, work: Work) 
         request = meant(http, replace(request, id=f"ask-{uuid4().hex}"))
         told = await unless_gone(http, work(models, request))
         meter.end(200)
-        return Response(msgspec.json.encode(told), media_type="application/json")
+        return JsonReply(told)
 
     return await metered(http, endpoint, reply)

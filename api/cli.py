@@ -146,9 +146,7 @@ def serve(  # noqa: PLR0913 - typer wants one parameter per option
     config_file: ConfigFile = None,
 ) -> None:
     """Serve a model over an OpenAI-compatible API."""
-    # Before and after the server listens to signals itself: to be told to stop is no failure.
-    for stop in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(stop, lambda *_: sys.exit(0))
+    _end_when_told()
     config = load_config(config_file)
     host = host or config.server.host
     port = config.server.port if port is None else port
@@ -170,8 +168,6 @@ def serve(  # noqa: PLR0913 - typer wants one parameter per option
         models = Models(Pool(deployment, queue=queue), config, plan, tuned=tuned, queue=queue)
         greeting = _greeting(_address(host, listener), deployment, keyed=keys.required())
         server = server_for(create_app(models, reach, keys, database), config.server.drain_seconds)
-        for package in ("api", "inference"):  # for the operator's log: stderr has what is wrong
-            logging.getLogger(package).setLevel(logging.INFO)
         asyncio.run(_serve(models, server, listener, greeting))
 
 
@@ -283,6 +279,12 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
+def _end_when_told() -> None:
+    """Before and after the server listens to signals itself: to be told to stop is no failure."""
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, lambda *_: sys.exit(0))
+
+
 def _admission(
     config: Config, host: str, listener: socket.socket, insecure: bool
 ) -> tuple[Reach, KeyFile]:
@@ -298,6 +300,8 @@ def _admission(
 
 async def _serve(models: Models, server: Server, listener: socket.socket, greeting: str) -> None:
     """Serve until a signal ends it. Raises `NotReady` if the model cannot be loaded."""
+    for package in ("api", "inference"):  # for the operator's log: stderr has what is wrong
+        logging.getLogger(package).setLevel(logging.INFO)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await models.until_ready()

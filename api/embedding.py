@@ -15,6 +15,7 @@ import msgspec
 from fastapi import Request, Response
 
 from api.body import read_object
+from api.json_reply import JsonReply
 from api.metrics import Meter
 from api.streaming import metered, unless_gone
 from inference import EmbeddingRequest, Embeddings, Models
@@ -45,7 +46,7 @@ async def embed(
         meter.hold(len(asked.inputs) * length * _NUMBER)
         request = replace(asked, id=f"embd-{uuid4().hex}", tenant=http.state.tenant)
         answer = await written(await unless_gone(http, models.embed(request)))
-        response = Response(msgspec.json.encode(answer), media_type="application/json")
+        response = JsonReply(answer)
         meter.end(200)
         return response
 

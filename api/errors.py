@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from typing import Final
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from api.dialect import Problem
 from api.dialects import dialect_of
+from api.json_reply import JsonReply
 from api.store.errors import (
     NameTaken,
     SessionBusy,
@@ -211,7 +211,7 @@ def problem_of(error: InferenceError) -> Problem:
     return _problem(status_of(error), error.code, error.message, error.field)
 
 
-def error_response(error: InferenceError, path: str = "") -> JSONResponse:
+def error_response(error: InferenceError, path: str = "") -> JsonReply:
     """The answer to a request for `path`, as far as that is known."""
     status = status_of(error)
     headers = {}
@@ -223,25 +223,25 @@ def error_response(error: InferenceError, path: str = "") -> JSONResponse:
         headers["x-should-retry"] = "false"  # heeded by the clients of OpenAI and Anthropic
     if isinstance(error, _LAST):
         headers["Connection"] = "close"
-    return JSONResponse(dialect_of(path).error(problem_of(error)), status, headers)
+    return JsonReply(dialect_of(path).error(problem_of(error)), status, headers)
 
 
 def install(app: FastAPI) -> None:
     """Give errors that no endpoint caught the same shape: routing, and anything unforeseen."""
 
-    async def refused(http: Request, error: InferenceError) -> JSONResponse:
+    async def refused(http: Request, error: InferenceError) -> JsonReply:
         return error_response(error, http.scope["path"])
 
-    async def misrouted(http: Request, error: HTTPException) -> JSONResponse:
+    async def misrouted(http: Request, error: HTTPException) -> JsonReply:
         message = "This address does not exist; the API is under /v1, and Ollama's under /api."
         if error.status_code == 405:
             message = "This address exists, but not with this HTTP method."
         body = dialect_of(http.scope["path"]).error(
             _problem(error.status_code, "unknown_url", message, None)
         )
-        return JSONResponse(body, error.status_code, error.headers)
+        return JsonReply(body, error.status_code, error.headers)
 
-    async def unforeseen(http: Request, _: Exception) -> JSONResponse:
+    async def unforeseen(http: Request, _: Exception) -> JsonReply:
         return error_response(UNFORESEEN, http.scope["path"])
 
     app.exception_handler(InferenceError)(refused)

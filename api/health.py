@@ -3,9 +3,9 @@
 from typing import Final, NotRequired, TypedDict
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 
 from api.document import JSON, Operation
+from api.json_reply import JsonReply
 from inference import Models
 
 router = APIRouter()
@@ -37,7 +37,7 @@ OPERATIONS: Final = (
 @router.api_route("/health", methods=["GET", "HEAD"])
 async def health() -> Response:
     """200 as long as the process can answer at all: do not restart it."""
-    return JSONResponse(Life(status="ok"))
+    return JsonReply(Life(status="ok"))
 
 
 @router.api_route("/ready", methods=["GET", "HEAD"])
@@ -48,4 +48,4 @@ async def ready(http: Request) -> Response:
     body = Readiness(status=now.state)
     if http.state.trusted:
         body |= Readiness(status=now.state, detail=now.detail, model=now.name)
-    return JSONResponse(body, 200 if models.ready else 503)
+    return JsonReply(body, 200 if models.ready else 503)

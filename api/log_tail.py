@@ -40,8 +40,9 @@ class LogTail(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self._lines.append(_line(record))
-            if logging.lastResort and not _is_written(record):
-                logging.lastResort.handle(record)
+            last = logging.lastResort
+            if last and record.levelno >= last.level and not _is_written(record):
+                last.handle(record)
         except Exception:
             self.handleError(record)
 

@@ -26,6 +26,7 @@ from api.errors import UNFORESEEN, ClientGone, error_response, problem_of, statu
 from api.metrics import Meter
 from api.store.agents import Agents
 from api.tape import Archive, Tape
+from api.underlay import of_agent
 from inference import (
     BadRequest,
     GenerationEvent,
@@ -183,7 +184,7 @@ def meant(http: Request, request: GenerationRequest) -> GenerationRequest:
     """`request` in the name of who asks, for a model if it names an agent."""
     agents: Agents = http.app.state.agents
     [mine] = owned((request,), http.state.tenant)
-    return agents.apply(mine, http.state.tenant)
+    return of_agent(mine, agents.named(mine.model, http.state.tenant))
 
 
 def owned(requests: tuple[GenerationRequest, ...], tenant: str) -> tuple[GenerationRequest, ...]:

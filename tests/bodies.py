@@ -211,3 +211,15 @@ WRONG = [
     (OLLAMA_EMBED, "truncate", "perhaps"),
     (OLLAMA_EMBEDDINGS, "prompt", ["Hi"]),
 ]
+
+
+def whole(value):
+    """JSON schema calls 1.0 an integer too; here one is written without a point."""
+    match value:
+        case float() if value.is_integer():
+            return int(value)
+        case list():
+            return [whole(item) for item in value]
+        case dict():
+            return {key: whole(item) for key, item in value.items()}
+    return value

@@ -10,6 +10,7 @@ import errno
 import os
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -193,21 +194,32 @@ def check(disk: ctypes.CDLL, operation: Operation, folder: Path, fault: Fault) -
     return calls
 
 
-def main(name: str) -> None:
-    disk, tried = ctypes.CDLL(None), 0
-    for kind, code in FAULTS:
-        for nth in count(1):
-            with TemporaryDirectory() as place:
-                folder = Path(place).resolve()
-                try:
-                    calls = check(disk, OPERATIONS[name](folder), folder, (kind, nth, code))
-                except BaseException as error:
-                    error.add_note(f"Fault {kind} at call {nth}: {os.strerror(code)}")
-                    raise
+def tried(faults: Iterable[tuple[int, int]], attempt: Callable[[Fault], int], stride: int) -> int:
+    """How many faults there were: of each kind at every `stride`th call, for as long as `attempt`
+    makes so many calls."""
+    number = 0
+    for kind, code in faults:
+        for nth in count(1, stride):
+            try:
+                calls = attempt((kind, nth, code))
+            except BaseException as error:
+                error.add_note(f"Fault {kind} at call {nth}: {os.strerror(code)}")
+                raise
             if calls < nth:
                 break
-            tried += 1
-    print(tried)
+            number += 1
+    return number
+
+
+def main(name: str) -> None:
+    disk = ctypes.CDLL(None)
+
+    def attempt(fault: Fault) -> int:
+        with TemporaryDirectory() as place:
+            folder = Path(place).resolve()
+            return check(disk, OPERATIONS[name](folder), folder, fault)
+
+    print(tried(FAULTS, attempt, 1))
 
 
 if __name__ == "__main__":

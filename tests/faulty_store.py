@@ -16,7 +16,6 @@ import sys
 from collections.abc import Awaitable
 from contextlib import closing
 from errno import EIO, ENOSPC
-from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,7 +26,7 @@ from api.store.errors import StoreFailed
 from api.store.records import Message
 from api.store.sessions import Sessions
 from inference import ConfigError
-from tests.faulty_disk import FROM_THEN_ON, HALF, LOST, ONCE, Fault
+from tests.faulty_disk import FROM_THEN_ON, HALF, LOST, ONCE, Fault, tried
 
 FAULTS = ((ONCE, EIO), (FROM_THEN_ON, ENOSPC), (HALF, 0), (LOST, EIO))
 MEMORY = next((place for place in ("/dev/shm",) if os.path.isdir(place)), None)  # no real disk
@@ -165,20 +164,14 @@ async def go_on(disk: ctypes.CDLL, database: Database, ledger: Ledger) -> None:
 
 
 def main(existing: bool, stride: int) -> None:
-    disk, tried = ctypes.CDLL(None), 0
-    for kind, code in FAULTS:
-        for nth in count(1, stride):
-            with TemporaryDirectory(dir=MEMORY) as folder:
-                path = Path(folder).resolve() / "onebox.db"
-                try:
-                    calls = asyncio.run(check(disk, path, existing, (kind, nth, code)))
-                except BaseException as error:
-                    error.add_note(f"Fault {kind} at call {nth}: {os.strerror(code)}")
-                    raise
-            if calls < nth:
-                break
-            tried += 1
-    print(tried)
+    disk = ctypes.CDLL(None)
+
+    def attempt(fault: Fault) -> int:
+        with TemporaryDirectory(dir=MEMORY) as folder:
+            path = Path(folder).resolve() / "onebox.db"
+            return asyncio.run(check(disk, path, existing, fault))
+
+    print(tried(FAULTS, attempt, stride))
 
 
 if __name__ == "__main__":

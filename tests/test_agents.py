@@ -18,7 +18,7 @@ from api.store.agents import Agents
 from api.store.database import Database
 from api.store.errors import NameTaken, StoreFailed, StoreFull, UnknownAgent
 from api.store.records import About, Settings
-from api.store.underlay import laid_under
+from api.underlay import laid_under, of_agent
 from inference import GenerationRequest, Message, Sampling, Tool
 from tests.bodies import CHAT, COMPLETIONS, HI, MESSAGES, OLLAMA_CHAT, OLLAMA_GENERATE, RESPONSES
 from tests.understanding import requests
@@ -208,11 +208,11 @@ async def test_only_a_request_that_names_an_agent_is_another_one(agents):
     await agents.create("ann", msgspec.structs.replace(PIRATE, model="base"))
     for model, tenant in (("pirate", "bob"), ("fake", "ann"), (None, "ann")):
         request = GenerationRequest(id="r", model=model, messages=(USER,), tenant=tenant)
-        assert agents.apply(request, tenant) is request
+        assert of_agent(request, agents.named(model, tenant)) is request
     asked = GenerationRequest(id="r", model="pirate:latest", messages=(USER,), tenant="ann")
-    applied = agents.apply(asked, "ann")
+    applied = of_agent(asked, agents.named(asked.model, "ann"))
     assert applied.model == "base" and applied.messages[0] == Message("system", "Arr.")
-    assert agents.apply(applied, "ann") is applied
+    assert of_agent(applied, agents.named(applied.model, "ann")) is applied
 
 
 NUMBERS = {

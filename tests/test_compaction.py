@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from api.gateway import compaction
 from api.gateway.events import Compacted, Compacting
 from api.gateway.prompt import Prompt, latest, shown
-from api.store.records import Call, Message, Summary
+from api.store.records import Call, Message, Settings, Summary
 from inference import ContextTooLong, GenerationRequest, Models, WorkerLost
-from inference import Message as Said
 from tests.scripted_pool import ScriptedPool, tokens
 
 REQUEST = GenerationRequest(id="1", max_tokens=100)
@@ -164,10 +163,8 @@ async def test_facts_survive_a_long_system_prompt():
     facts = tuple(f"Fact number {number} of them all." for number in range(10))
     path = conversation(*["short"] * 9)
 
-    def lay(request):
-        return replace(request, messages=(Said("system", "s" * 3300), *request.messages))
-
-    fitting, _ = await fit(pool, Prompt(REQUEST, path, summary("m0", *facts), lay))
+    long = Settings(system_prompt="s" * 3300)
+    fitting, _ = await fit(pool, Prompt(REQUEST, path, summary("m0", *facts), long))
     assert fitting.summary.facts == facts
 
 

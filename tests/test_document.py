@@ -35,7 +35,7 @@ from inference import (
     UnknownModel,
     WorkerLost,
 )
-from tests.bodies import BODIES, WRONG
+from tests.bodies import BODIES, WRONG, whole
 from tests.fake_pool import FakePool, end, hello, serving
 from tests.understanding import UNDERSTAND
 
@@ -90,18 +90,6 @@ async def test_the_pages_that_fastapi_would_make_are_off():
     async with serving(FakePool()) as url, httpx.AsyncClient(base_url=url) as client:
         for path in ("/docs", "/redoc"):
             assert (await client.get(path)).status_code == 404
-
-
-def whole(value):
-    """JSON schema calls 1.0 an integer too; here one is written without a point."""
-    match value:
-        case float() if value.is_integer():
-            return int(value)
-        case list():
-            return [whole(item) for item in value]
-        case dict():
-            return {key: whole(item) for key, item in value.items()}
-    return value
 
 
 def unspelled(schema, body):

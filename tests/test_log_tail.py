@@ -101,6 +101,7 @@ with LogTail().attached():
     ("more", "written"),
     [
         ("", "loud\n"),
+        ("logging.getLogger('api').setLevel('INFO')", "loud\n"),
         ("logging.basicConfig(format='- %(message)s')", "- loud\n"),
         ("logging.getLogger('api').addHandler(logging.NullHandler())", ""),
     ],

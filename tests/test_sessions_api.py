@@ -18,6 +18,7 @@ from api.gateway import imports
 from api.gateway.sessions import MAX_IMPORT, OPERATIONS, BranchBody, ChangeBody, CreateBody
 from api.store import sessions as sessions_module
 from inference import BadRequest
+from tests.bodies import whole
 from tests.conversations import TOOLS, asked, database, running, sessions, turn
 from tests.fake_pool import FakePool, serving
 
@@ -289,15 +290,3 @@ def test_what_the_document_allows_is_understood(path, method):
                 assert any(words in error.message for words in TREE), error.message
 
     check()
-
-
-def whole(value):
-    """JSON schema calls 1.0 an integer too; here one is written without a point."""
-    match value:
-        case float() if value.is_integer():
-            return int(value)
-        case list():
-            return [whole(item) for item in value]
-        case dict():
-            return {key: whole(item) for key, item in value.items()}
-    return value

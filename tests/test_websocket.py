@@ -82,6 +82,18 @@ async def test_stop_ends_a_turn_that_only_waits():
         assert pool.cancelled.is_set()
 
 
+async def test_stop_that_comes_with_what_it_stops_ends_it():
+    """Both frames are read before anything is done for the first."""
+    pool = FakePool([asyncio.Event()])
+    async with serving(pool) as url, talking(url) as talk:
+        for message in ({"message": "Hi"}, {"stop": True}):
+            talk.socket.protocol.send_text(json.dumps(message).encode())
+        talk.socket.transport.write(b"".join(talk.socket.protocol.data_to_send()))
+        assert await talk.turn() == [{"type": "end", "reason": "stopped", "saved": False}]
+        await talk.say(message="Again")
+        await asyncio.wait_for(pool.waiting.wait(), 5)
+
+
 async def test_stop_while_a_turn_is_stored_leaves_no_answer_that_nobody_writes(monkeypatch):
     begin, storing = Sessions.begin, asyncio.Event()
 

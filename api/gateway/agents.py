@@ -15,6 +15,7 @@ from api.body import Word, read, read_object
 from api.document import JSON, Operation, Schema, body_schema
 from api.errors import NotAdmin
 from api.gateway.settings import SettingsBody
+from api.json_reply import JsonReply
 from api.metrics import Meter
 from api.offers import tenant
 from api.store.agents import Agents
@@ -70,7 +71,7 @@ class AgentList(msgspec.Struct):
 async def listing(http: Request) -> Response:
     agents: Agents = http.app.state.agents
     mine = tenant(http)
-    return _json(AgentList([_told(agent, mine) for agent in agents.listed(mine)]))
+    return JsonReply(AgentList([_out(agent, mine) for agent in agents.listed(mine)]))
 
 
 @router.post(_ALL)
@@ -80,7 +81,7 @@ async def create(http: Request) -> Response:
         about = _understand(http, await read_object(http, meter.hold))
         agent = await agents.create(tenant(http), about)
         meter.end(201)
-        return _json(_told(agent, tenant(http)), 201)
+        return JsonReply(_out(agent, tenant(http)), 201)
 
     return await metered(http, "agents", reply)
 
@@ -89,7 +90,7 @@ async def create(http: Request) -> Response:
 async def one(http: Request, which: str) -> Response:
     """An agent under its id or its name; raises `UnknownAgent`."""
     agents: Agents = http.app.state.agents
-    return _json(_told(agents.find(tenant(http), which), tenant(http)))
+    return JsonReply(_out(agents.find(tenant(http), which), tenant(http)))
 
 
 @router.put(_ONE)
@@ -121,7 +122,7 @@ async def _changed(http: Request, which: str, *, whole: bool) -> Response:
 
         agent = await agents.change(_to_change(http, which), said)
         meter.end(200)
-        return _json(_told(agent, tenant(http)))
+        return JsonReply(_out(agent, tenant(http)))
 
     return await metered(http, "agents", reply)
 
@@ -162,7 +163,7 @@ def _as_written(agent: Agent) -> dict[str, Any]:
     return settings | said
 
 
-def _told(agent: Agent, tenant: str) -> AgentOut:
+def _out(agent: Agent, tenant: str) -> AgentOut:
     settings = {name: getattr(agent.settings, name) for name in Settings.__struct_fields__}
     return AgentOut(
         **settings,
@@ -175,10 +176,6 @@ def _told(agent: Agent, tenant: str) -> AgentOut:
         created=agent.created,
         updated=agent.updated,
     )
-
-
-def _json(value: msgspec.Struct, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(value), status, media_type=JSON)
 
 
 def _changes() -> Schema:

@@ -43,10 +43,10 @@ def _understand(http: Request, raw: dict[str, Any], served: str) -> Call:
     head = replace(head, session=wish.session, message=wish.answer)
     call = chat.call_of(body, head)
     assert isinstance(call.encoder, Encoder)
-    return replace(call, told=partial(_told, http, wish, call.encoder))
+    return replace(call, told=partial(_events, http, wish, call.encoder))
 
 
-async def _told(http: Request, wish: Wish, encoder: Encoder) -> Events:
+async def _events(http: Request, wish: Wish, encoder: Encoder) -> Events:
     """The events of a turn, which goes on when nobody reads them any more. Only now it is known
     which model the session has."""
     turns: Turns = http.app.state.turns

@@ -80,7 +80,7 @@ class _Scale:
         return max(_LEAST, int(self.context / 2 / self.per_character))
 
     def tokens(self, message: Message) -> float:
-        return 8 + self.per_character * len(_told(message))
+        return 8 + self.per_character * len(_words(message))
 
 
 async def fitted(models: Models, prompt: Prompt, tell: Tell, keep: Keep) -> Prompt:
@@ -230,7 +230,7 @@ def _piece(path: Sequence[Message], begun: int, end: int, size: int) -> tuple[st
     lines: list[str] = []
     room = size
     for message in path[begun:end]:
-        line = f"{message.role}: {_shortened(_told(message), size - 16)}\n"
+        line = f"{message.role}: {_shortened(_words(message), size - 16)}\n"
         if lines and len(line) > room:
             break
         lines.append(line)
@@ -243,7 +243,7 @@ def _shortened(text: str, size: int) -> str:
     return text if len(text) <= size else f"{text[:half]} ... {text[len(text) - half :]}"
 
 
-def _told(message: Message) -> str:
+def _words(message: Message) -> str:
     calls = (f"[calls {call.name}({call.arguments})]" for call in message.tool_calls)
     return " ".join(filter(None, (message.content, *calls)))
 

@@ -3,11 +3,11 @@
 from typing import Final, TypedDict
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 
 from api import __version__
 from api.document import JSON, Operation
 from api.gateway.machine import Card, Machine, Used
+from api.json_reply import JsonReply
 from inference import Models, PoolStatus
 
 router = APIRouter()
@@ -45,7 +45,7 @@ async def health(http: Request) -> Response:
     models: Models = http.app.state.models
     machine: Machine = http.app.state.machine
     seen, now = await machine.look(), models.status()
-    return JSONResponse(
+    return JsonReply(
         Health(
             status="ok" if models.ready else now.state,
             model=now.name,

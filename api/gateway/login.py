@@ -6,13 +6,13 @@ A cookie is of no use to a page of another origin, and no script can read it.
 from typing import Annotated, Final, TypedDict
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from api.admission import COOKIE, Admission, shown_in
 from api.body import WireModel, read_object, validate
 from api.document import JSON, Operation, body_schema
 from api.guard import address_of
+from api.json_reply import JsonReply
 from api.keys import called
 from api.metrics import Meter
 from api.sockets import Sockets
@@ -77,10 +77,10 @@ async def login(http: Request) -> Response:
         said = validate(LoginBody, await read_object(http, meter.hold))
         if admission.required():
             key = admission.log_in(said.token.encode(), address_of(http.scope))
-            answer = JSONResponse(Identity(name=key.name, admin=key.admin))
+            answer = JsonReply(Identity(name=key.name, admin=key.admin))
             _set_cookie(http, answer, await logins.add(key.tenant), SECONDS)
         else:
-            answer = JSONResponse(Identity(name="", admin=True))
+            answer = JsonReply(Identity(name="", admin=True))
         meter.end(200)
         return answer
 
@@ -104,14 +104,14 @@ async def logout(http: Request) -> Response:
 async def me(http: Request) -> Response:
     admission: Admission = http.app.state.admission
     name = called(http.state.tenant)
-    return JSONResponse(Me(name=name, admin=http.state.admin, keys=admission.required()))
+    return JsonReply(Me(name=name, admin=http.state.admin, keys=admission.required()))
 
 
 @router.post("/api/v1/links")
 async def link(http: Request) -> Response:
     logins: Logins = http.app.state.logins
     token = logins.tokens.add(http.state.tenant)
-    return JSONResponse(Link(token=token, path=f"/?token={token}", expires_in=TOKEN_SECONDS))
+    return JsonReply(Link(token=token, path=f"/?token={token}", expires_in=TOKEN_SECONDS))
 
 
 def _set_cookie(http: Request, answer: Response, value: str, seconds: int) -> None:

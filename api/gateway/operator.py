@@ -7,12 +7,12 @@ import logging
 from typing import Final, TypedDict
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 from prometheus_client import Histogram
 
 from api import __version__
 from api.document import JSON, Operation
 from api.gateway.machine import Card, Machine, Used, resident
+from api.json_reply import JsonReply
 from api.keys import called
 from api.log_tail import LogTail
 from api.metrics import Metrics
@@ -119,7 +119,7 @@ async def view(http: Request) -> Response:
     tail: LogTail = state.log
     seen, present = await machine.look(), models.present()
     taken = await resident(now.pid for now in present if now.pid)
-    return JSONResponse(
+    return JsonReply(
         View(
             version=__version__,
             uptime=round(machine.up, 1),
@@ -144,7 +144,7 @@ async def cancel(http: Request, id: str) -> Response:
     cancelled = models.cancel(id)
     if cancelled:
         _log.warning("%s ended the request %s.", _who(http), id)
-    return JSONResponse(Outcome(cancelled=cancelled))
+    return JsonReply(Outcome(cancelled=cancelled))
 
 
 @router.post("/api/v1/operator/models/{name:path}/unload")

@@ -1,26 +1,24 @@
 """What a model is shown of a session: a summary, and the messages after it. Pure."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from api.store.records import Message, Summary
+from api.store.records import UNSAID, Agent, Message, Settings, Summary
+from api.underlay import laid_under, of_agent
 from inference import GenerationRequest, ToolCall
 from inference import Message as Said
-
-
-def _as_it_is(request: GenerationRequest) -> GenerationRequest:
-    return request
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """The answer that is wanted to a `path` of messages, root first, of which `summary` stands for
-    the first ones. `lay` puts the settings under it that its session and an agent have."""
+    the first ones. What `settings` of its session and an `agent` say is laid under it."""
 
     request: GenerationRequest
     path: tuple[Message, ...]
     summary: Summary | None = None
-    lay: Callable[[GenerationRequest], GenerationRequest] = _as_it_is
+    settings: Settings = UNSAID
+    agent: Agent | None = None
 
     @property
     def recent(self) -> tuple[Message, ...]:
@@ -38,7 +36,8 @@ class Prompt:
         """The request with all its messages."""
         known = (Said("system", shown(self.summary)),) if self.summary else ()
         said = tuple(_said(message) for message in self.recent if _tells(message))
-        return self.lay(replace(self.request, messages=(*known, *said)))
+        request = replace(self.request, messages=(*known, *said))
+        return of_agent(laid_under(request, self.settings), self.agent)
 
 
 def shown(summary: Summary) -> str:

@@ -17,6 +17,7 @@ from api.gateway import imports
 from api.gateway.imports import ImportBody, Title
 from api.gateway.settings import SettingsBody
 from api.gateway.turns import Turns
+from api.json_reply import JsonReply
 from api.metrics import Meter
 from api.store import exports, tree
 from api.store.exports import Export
@@ -157,14 +158,14 @@ async def listed(http: Request) -> Response:
     sessions = _sessions(http)
     found, more = await sessions.listed(http.state.tenant, query, limit, before)
     running = _turns(http).answers()
-    return _json(SessionList([_listed(one, running) for one in found], more))
+    return JsonReply(SessionList([_listed(one, running) for one in found], more))
 
 
 @router.post(_HERE)
 async def create(http: Request) -> Response:
     async def reply(body: CreateBody) -> Response:
         about = (body.title, body.model, body.settings.settings())
-        return _json(await _sessions(http).create(http.state.tenant, *about), 201)
+        return JsonReply(await _sessions(http).create(http.state.tenant, *about), 201)
 
     return await _answered(http, partial(_read, CreateBody), reply)
 
@@ -176,7 +177,7 @@ async def restore(http: Request) -> Response:
         return await asyncio.to_thread(lambda: imports.understand(parse_object(body)))
 
     async def reply(whole: Conversation) -> Response:
-        return _json(await _sessions(http).restore(http.state.tenant, whole), 201)
+        return JsonReply(await _sessions(http).restore(http.state.tenant, whole), 201)
 
     return await _answered(http, read, reply)
 
@@ -188,7 +189,7 @@ async def retrieve(http: Request, id: str) -> Response:
     about = {name: getattr(whole.session, name) for name in Session.__struct_fields__}
     running = tree.running(whole.messages)
     messages, summaries = whole.messages, whole.summaries
-    return _json(WholeSession(**about, messages=messages, summaries=summaries, running=running))
+    return JsonReply(WholeSession(**about, messages=messages, summaries=summaries, running=running))
 
 
 @router.patch(_SESSION)
@@ -204,7 +205,7 @@ async def change(http: Request, id: str) -> Response:
             settings=None if body.settings is None else body.settings.settings(),
             head=body.head,
         )
-        return _json(changed)
+        return JsonReply(changed)
 
     return await _answered(http, partial(_read, ChangeBody), reply)
 
@@ -221,7 +222,7 @@ async def delete(http: Request, id: str) -> Response:
 async def stop(http: Request, id: str) -> Response:
     """Raises `UnknownSession`."""
     await _sessions(http).find(http.state.tenant, id)
-    return _json(Stopped(stopped=await _turns(http).stop(id, http.state.tenant)))
+    return JsonReply(Stopped(stopped=await _turns(http).stop(id, http.state.tenant)))
 
 
 @router.post(f"{_SESSION}/branch")
@@ -231,7 +232,7 @@ async def branch(http: Request, id: str) -> Response:
     async def reply(body: BranchBody) -> Response:
         if id not in _turns(http):
             await _sessions(http).cut(id)
-        return _json(await _sessions(http).branch(http.state.tenant, id, body.message_id), 201)
+        return JsonReply(await _sessions(http).branch(http.state.tenant, id, body.message_id), 201)
 
     return await _answered(http, partial(_read, BranchBody), reply)
 
@@ -311,7 +312,3 @@ def _file(content: bytes, media: str, title: str, ending: str) -> Response:
     plain = f'filename="conversation.{ending}"'  # for who cannot read other alphabets
     headers = {"Content-Disposition": f"attachment; {plain}; filename*=UTF-8''{name}"}
     return Response(content, media_type=media, headers=headers)
-
-
-def _json(value: object, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(value), status, media_type=JSON)

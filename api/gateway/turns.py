@@ -7,27 +7,27 @@ What was refused has left nothing behind. Knows no wire shape.
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from time import monotonic, time
-from typing import Any
 
 import msgspec
 
-from api.errors import TooManyRequests, TurnStopped
+from api.errors import TooManyRequests
 from api.gateway import compaction
 from api.gateway.compaction import Tell
 from api.gateway.events import Stored
+from api.gateway.place import Place
 from api.gateway.prompt import Prompt, latest
 from api.gateway.turn import Turn
 from api.gateway.wish import Wish
 from api.store.agents import Agents
 from api.store.copies import message_id
 from api.store.errors import SessionBusy
-from api.store.records import Message, Session
+from api.store.records import Agent, Message, Session
 from api.store.sessions import Sessions
-from api.store.underlay import laid_under
 from api.streaming import owned
+from api.underlay import of_agent
 from inference import (
     BadRequest,
     DeadlineExceeded,
@@ -38,16 +38,6 @@ from inference import (
 from inference import Message as Said
 
 
-@dataclass(slots=True)
-class _Place:
-    """Of a turn that runs, or is `opening` still: it can be stopped at any time."""
-
-    tenant: str
-    opening: asyncio.Task[Any] | None
-    turn: Turn | None = None
-    stopped: bool = False
-
-
 class Turns:
     """The turns of a server, of which a session has one at a time."""
 
@@ -55,7 +45,7 @@ class Turns:
         self._models = models
         self._sessions = sessions
         self._agents = agents
-        self._of: dict[str, _Place] = {}
+        self._of: dict[str, Place] = {}
         self._marking: set[asyncio.Task[None]] = set()
 
     async def begin(self, wish: Wish, tenant: str, tell: Tell) -> Turn:
@@ -65,16 +55,19 @@ class Turns:
         StoreFailed, StoreFull, and as `Models.generate`.
         """
         session = await self._sessions.find(tenant, wish.session)
-        with self._claimed(session.id, tenant, wish.most) as place:
-            began = monotonic()
-            async with _deadline(wish.request.deadline):
-                prompt, new = await self._prompt(session, wish, tenant)
-                if self._compacts(session, prompt.request, tenant):
-                    keep = partial(self._sessions.summarise, session.id)
-                    prompt = await compaction.fitted(self._models, prompt, tell, keep)
-            place.turn = await self._turn(session, prompt, new, wish, monotonic() - began)
-            place.turn.task.add_done_callback(lambda _: self._of.pop(session.id))
-            return place.turn
+        with self._claimed(session.id, tenant, wish.most) as place, place.opening():
+            turn = place.turn = await self._begun(session, wish, tenant, tell)
+            turn.task.add_done_callback(lambda _: self._of.pop(session.id))
+            return turn
+
+    async def _begun(self, session: Session, wish: Wish, tenant: str, tell: Tell) -> Turn:
+        began = monotonic()
+        async with _deadline(wish.request.deadline):
+            prompt, new = await self._prompt(session, wish, tenant)
+            if _compacts(session, prompt.agent):
+                keep = partial(self._sessions.summarise, session.id)
+                prompt = await compaction.fitted(self._models, prompt, tell, keep)
+        return await self._turn(session, prompt, new, wish, monotonic() - began)
 
     async def _turn(
         self, session: Session, prompt: Prompt, new: list[Message], wish: Wish, passed: float
@@ -85,7 +78,8 @@ class Turns:
         events = self._models.generate(replace(asked, deadline=left))
         try:
             first = await anext(events)
-            model = self._name_of(prompt.request, asked.tenant)
+            agent = prompt.agent
+            model = agent.name if agent else self._models.name_of(asked.model)
             answer = _answer(prompt, wish.answer, model)
             await self._store(session, new, answer)
         except BaseException:
@@ -114,7 +108,7 @@ class Turns:
     async def once(self, request: GenerationRequest, tenant: str) -> Turn:
         """A turn that nothing is stored of. Raises as `Models.generate`."""
         [request] = owned((request,), tenant)
-        request = self._agents.apply(request, tenant)
+        request = of_agent(request, self._agents.named(request.model, tenant))
         events = self._models.generate(request)
         first = await anext(events)
         return Turn(first, events, Message(id=request.id, parent=None, role="assistant"))
@@ -129,11 +123,7 @@ class Turns:
         place = self._place(session, tenant)
         if place is None:
             return False
-        if place.turn:
-            await place.turn.stop()
-        elif place.opening:
-            place.stopped = True
-            place.opening.cancel()
+        await place.stop()
         return True
 
     def answers(self) -> dict[str, str]:
@@ -153,7 +143,7 @@ class Turns:
         if tasks := [*turns, *self._marking]:
             await asyncio.wait(tasks)
 
-    def _place(self, session: str, tenant: str) -> _Place | None:
+    def _place(self, session: str, tenant: str) -> Place | None:
         place = self._of.get(session)
         return place if place and place.tenant == tenant else None
 
@@ -170,27 +160,12 @@ class Turns:
         named = replace(wish.request, model=wish.request.model or session.model or None)
         [request] = owned((named,), tenant)
         path = (*before, *new)
-
-        def lay(asked: GenerationRequest) -> GenerationRequest:
-            return self._agents.apply(laid_under(asked, session.settings), tenant)
-
         summary = latest(await self._sessions.summaries(session.id), path)
-        return Prompt(request, path, summary, lay), new
-
-    def _compacts(self, session: Session, request: GenerationRequest, tenant: str) -> bool:
-        """Whether long conversations are summed up: as the session says, else its agent."""
-        said = session.settings.compaction
-        if said is None and (agent := self._agents.named(request.model, tenant)):
-            said = agent.settings.compaction
-        return said is not False
-
-    def _name_of(self, request: GenerationRequest, tenant: str) -> str:
-        """What the model is called that a request names: as it is stored, if that is an agent."""
         agent = self._agents.named(request.model, tenant)
-        return agent.name if agent else self._models.name_of(request.model)
+        return Prompt(request, path, summary, session.settings, agent), new
 
     @contextmanager
-    def _claimed(self, session: str, tenant: str, most: int | None) -> Iterator[_Place]:
+    def _claimed(self, session: str, tenant: str, most: int | None) -> Iterator[Place]:
         """A place for a turn, which is kept if there is one in it by then.
 
         They are counted for their key as well: clients may be gone, and count no more.
@@ -199,18 +174,20 @@ class Turns:
             raise SessionBusy
         if most and sum(place.tenant == tenant for place in self._of.values()) >= most:
             raise TooManyRequests(f"This key may have {most} answers running at the same time.")
-        place = self._of[session] = _Place(tenant, asyncio.current_task())
+        place = self._of[session] = Place(tenant)
         try:
             yield place
-        except asyncio.CancelledError:
-            if place.stopped and place.opening:
-                place.opening.uncancel()
-                raise TurnStopped from None
-            raise
         finally:
-            place.opening = None
             if place.turn is None:
                 del self._of[session]
+
+
+def _compacts(session: Session, agent: Agent | None) -> bool:
+    """Whether long conversations are summed up: as the session says, else its agent."""
+    said = session.settings.compaction
+    if said is None and agent:
+        said = agent.settings.compaction
+    return said is not False
 
 
 @asynccontextmanager

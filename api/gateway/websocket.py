@@ -6,7 +6,8 @@ What a client says wrong is told to it, and the connection stays. Frames are mad
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 from uuid import uuid4
 
@@ -17,6 +18,7 @@ from api.errors import UNFORESEEN, TurnStopped, problem_of, status_of
 from api.gateway import wish
 from api.gateway.events import Compacted, Compacting
 from api.gateway.frames import Frames, JsonFrames, RawFrames, encoded
+from api.gateway.place import Place
 from api.gateway.turn import Turn
 from api.gateway.turns import Turns
 from api.metrics import Meter, Metrics
@@ -27,6 +29,7 @@ from inference import BadRequest, InferenceError, Started
 _BUSY: Final = "An answer is still being written on this connection; stop it first."
 _log = logging.getLogger(__name__)
 
+Open = Callable[[], Awaitable[Turn]]
 router = APIRouter()
 
 
@@ -50,8 +53,7 @@ class Line:
         self._turns: Turns = socket.app.state.turns
         self._metrics: Metrics = socket.app.state.metrics
         self._work: asyncio.Task[None] | None = None
-        self._turn: Turn | None = None
-        self._stopping = False  # before there is a turn
+        self._place = Place(self._tenant)
 
     async def listen(self) -> None:
         """Do what the client says, until it is gone."""
@@ -84,9 +86,9 @@ class Line:
             raise BadRequest(_BUSY)
         elif said.get("resume") is not True:
             told = self._frames(said)
-            self._begin(self._opened(said, told), told, size)
+            self._begin(partial(self._opened, said, told), told, size)
         elif turn := self._turns.running(session, self._tenant):
-            self._begin(_itself(turn), self._frames(said, resumed=True))
+            self._begin(partial(_itself, turn), self._frames(said, resumed=True))
         else:
             await self._send([encoded({"type": "idle", "session_id": session})])
 
@@ -94,11 +96,8 @@ class Line:
         """End the answer of a session, or that of this connection, even if it only waits."""
         if session:
             await self._turns.stop(session, self._tenant)
-        elif self._turn:
-            await self._turn.stop()
-        elif self._work:
-            self._stopping = True
-            self._work.cancel()
+        else:
+            await self._place.stop()
 
     def _frames(self, said: dict[str, Any], *, resumed: bool = False) -> Frames:
         if self._typed:
@@ -114,41 +113,37 @@ class Line:
             return await self._turns.begin(stored, self._tenant, tell)
         return await self._turns.once(chat.to_request(body, id), self._tenant)
 
-    def _begin(self, opening: Coroutine[Any, Any, Turn], told: Frames, size: int = 0) -> None:
-        self._stopping = False
-        self._work = asyncio.create_task(self._tell(opening, told, size))
+    def _begin(self, open: Open, told: Frames, size: int = 0) -> None:
+        self._place = Place(self._tenant)
+        self._work = asyncio.create_task(self._tell(open, told, size))
 
-    async def _tell(self, opening: Coroutine[Any, Any, Turn], told: Frames, size: int) -> None:
+    async def _tell(self, open: Open, told: Frames, size: int) -> None:
         """One turn, which counts as an answer until its end is told."""
         meter, outcome = Meter(self._metrics, "websocket"), 499
         try:
             with self._socket.state.answering():
                 meter.hold(size)
-                outcome = await self._told(opening, told, meter)
+                outcome = await self._told(open, told, meter)
         except InferenceError as error:
             outcome = status_of(error)
             await self._send(told.failed(problem_of(error)))
         except WebSocketDisconnect:
             pass
         finally:
-            opening.close()
             meter.end(outcome)
 
-    async def _told(self, opening: Coroutine[Any, Any, Turn], told: Frames, meter: Meter) -> int:
+    async def _told(self, open: Open, told: Frames, meter: Meter) -> int:
         """The outcome of a turn, with whatever goes wrong, as a status."""
         try:
-            await self._follow(await opening, told, meter)
+            with self._place.opening():
+                turn = self._place.turn = await open()
+            await self._follow(turn, told, meter)
         except TurnStopped:
             await self._send(told.end(stopped=True, saved=False))
             return 499
         except InferenceError as error:
             await self._send(told.failed(problem_of(error)))
             return status_of(error)
-        except asyncio.CancelledError:
-            if not self._stopping:
-                raise
-            await self._send(told.end(stopped=True, saved=False))
-            return 499
         except WebSocketDisconnect:
             raise
         except Exception:
@@ -158,7 +153,6 @@ class Line:
         return 200
 
     async def _follow(self, turn: Turn, told: Frames, meter: Meter) -> None:
-        self._turn = turn
         try:
             if turn.stored:
                 await self._send(told.event(turn.stored))
@@ -168,7 +162,6 @@ class Line:
                     await self._send(told.event(event))
             await self._send(told.end(turn.stopped, turn.saved))
         finally:
-            self._turn = None
             if not turn.stored:
                 await turn.stop()
 

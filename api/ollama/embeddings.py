@@ -16,6 +16,7 @@ from api.body import INT32, Text, WireModel, Word, read
 from api.document import JSON, Operation, body_schema
 from api.embedding import MAX_INPUTS, Meant, as_json, each, embed
 from api.fields import STRING
+from api.json_reply import JsonReply
 from api.keep_alive import KeepAlive
 from inference import EmbeddingRequest, Embeddings
 
@@ -114,7 +115,7 @@ async def _one(made: Embeddings) -> EmbeddingsReply:
 
 
 def _empty(answer: EmbedReply | EmbeddingsReply) -> Response:
-    return Response(msgspec.json.encode(answer), media_type=JSON)
+    return JsonReply(answer)
 
 
 def _operation(path: str, summary: str, body: type[WireModel], answer: type) -> Operation:

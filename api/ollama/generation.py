@@ -9,13 +9,13 @@ from functools import partial
 from typing import Any, Final
 from uuid import uuid4
 
-import msgspec
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from api.body import Text, WireModel, Word, read
 from api.document import JSON, Operation, body_schema
 from api.fields import EFFORTS, Alternatives
+from api.json_reply import JsonReply
 from api.keep_alive import KeepAlive
 from api.ollama.encoder import ChatLine, Encoder, GenerateLine, loaded
 from api.ollama.errors import LINES
@@ -140,7 +140,7 @@ async def _come_or_go(
     else:
         seconds = await models.load(request)
         line = loaded(model, kind, "load", seconds)
-    return Response(msgspec.json.encode(line), media_type=JSON)
+    return JsonReply(line)
 
 
 def _operation(path: str, summary: str, body: type[GenerateBase], line: type) -> Operation:

@@ -9,11 +9,11 @@ from functools import partial
 from typing import Final, TypedDict
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 
 from api.body import WireModel, Word, read, read_object
 from api.document import JSON, Operation, body_schema
 from api.errors import NotOffered
+from api.json_reply import JsonReply
 from api.metrics import Meter
 from api.offers import agent_of, agents_on
 from api.ollama.encoder import moment
@@ -95,18 +95,18 @@ async def tags(http: Request) -> Response:
     there = await models.listing()
     listed = [_listed(name, now) for now in there for name in _names(now)]
     agents = [_listed(agent.name, now, now.name) for agent, now in agents_on(http, there)]
-    return JSONResponse(ListedModels(models=listed + agents))
+    return JsonReply(ListedModels(models=listed + agents))
 
 
 @router.get("/api/ps")
 async def ps(http: Request) -> Response:
     models: Models = http.app.state.models
-    return JSONResponse(RunningModels(models=[*map(_running, models.loaded())]))
+    return JsonReply(RunningModels(models=[*map(_running, models.loaded())]))
 
 
 @router.api_route("/api/version", methods=["GET", "HEAD"])
 async def version() -> Response:
-    return JSONResponse(Version(version=SPOKEN))
+    return JsonReply(Version(version=SPOKEN))
 
 
 @router.post("/api/show")
@@ -120,7 +120,7 @@ async def show(http: Request) -> Response:
         else:
             shown = _shown(await models.described(name))
         meter.end(200)
-        return JSONResponse(shown)
+        return JsonReply(shown)
 
     return await metered(http, "ollama_show", reply)
 

@@ -16,6 +16,7 @@ from msgspec import UNSET, UnsetType
 from api.body import WireModel, Word, read, read_object
 from api.document import JSON, Operation, body_schema
 from api.errors import UNFORESEEN, problem_of, status_of
+from api.json_reply import JsonReply
 from api.metrics import Meter
 from api.ollama.errors import LINES, OLLAMA, framed
 from api.streaming import TokenStream, metered, unless_gone
@@ -56,7 +57,7 @@ async def pull(http: Request) -> Response:
             return TokenStream(pulling.frames(), pulling, _PULLING)
         await unless_gone(http, pulling.end())
         meter.end(200)
-        return Response(msgspec.json.encode(_SUCCESS), media_type=JSON)
+        return JsonReply(_SUCCESS)
 
     return await metered(http, "ollama_pull", reply)
 

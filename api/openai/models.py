@@ -3,9 +3,9 @@
 from typing import Final, Literal, NotRequired, TypedDict
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 
 from api.document import JSON, Operation
+from api.json_reply import JsonReply
 from api.offers import agent_of, agents_on
 from api.store.records import Agent
 from inference import Models, PoolStatus
@@ -59,7 +59,7 @@ async def listing(http: Request) -> Response:
     models: Models = http.app.state.models
     there = await models.listing()
     agents = [_agent_card(*found) for found in agents_on(http, there)]
-    return JSONResponse(Listing(object="list", data=[*map(_card, there), *agents]))
+    return JsonReply(Listing(object="list", data=[*map(_card, there), *agents]))
 
 
 @router.get("/v1/models/{name:path}")
@@ -67,8 +67,8 @@ async def one(http: Request, name: str) -> Response:
     """A model under its name or an alias, or an agent; raises `UnknownModel`."""
     models: Models = http.app.state.models
     if agent := agent_of(http, name):
-        return JSONResponse(_agent_card(agent, await models.installed(agent.model or None)))
-    return JSONResponse(_card(await models.installed(name)))
+        return JsonReply(_agent_card(agent, await models.installed(agent.model or None)))
+    return JsonReply(_card(await models.installed(name)))
 
 
 def _agent_card(agent: Agent, now: PoolStatus) -> Card:

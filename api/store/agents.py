@@ -7,7 +7,6 @@ names none pays for a look into a dict. Knows neither HTTP nor models.
 import asyncio
 import sqlite3
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from time import time
 from typing import Any, Final, TypeVar
 from uuid import uuid4
@@ -16,22 +15,18 @@ import msgspec
 
 from api.store.database import Database
 from api.store.errors import NameTaken, StoreFull, UnknownAgent
-from api.store.records import About, Agent, Settings
-from api.store.underlay import laid_under
-from inference import GenerationRequest
+from api.store.records import About, Agent
+from api.store.rows import columns, marks, record_of, values
 
 MOST: Final = 1000  # of a tenant
 MOST_BYTES: Final = 16 << 20  # of a tenant's settings, which are all in memory
-_READ: Final = (
-    "SELECT id, tenant, shared, name, description, model, settings, created, updated FROM agents"
-)
+_READ: Final = f"SELECT {columns(Agent)} FROM agents"
 _OTHERS: Final = (
     "SELECT count(*), total(length(CAST(settings AS BLOB))) FROM agents "
     "WHERE tenant = ? AND id != ?"
 )
-_PUT: Final = """
-INSERT INTO agents (id, tenant, shared, name, description, model, settings, created, updated)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+_PUT: Final = f"""
+INSERT INTO agents ({columns(Agent)}) VALUES ({marks(Agent)})
 ON CONFLICT (id) DO UPDATE SET shared = excluded.shared, name = excluded.name,
 description = excluded.description, model = excluded.model, settings = excluded.settings,
 updated = excluded.updated
@@ -56,13 +51,6 @@ class Agents:
         """Read all. Raises StoreFailed."""
         for agent in await self._database.read(_all):
             self._note(agent)
-
-    def apply(self, request: GenerationRequest, tenant: str) -> GenerationRequest:
-        """`request`, with the agent laid under it that it names as its model, if it names one."""
-        agent = self.named(request.model, tenant)
-        if agent is None:
-            return request
-        return replace(laid_under(request, agent.settings), model=agent.model or None)
 
     def named(self, name: object, tenant: str) -> Agent | None:
         """The agent that a tenant means by the name of a model; `:latest` adds nothing."""
@@ -167,22 +155,7 @@ def _fields(about: About) -> dict[str, Any]:
 
 
 def _all(database: sqlite3.Connection) -> list[Agent]:
-    return [_agent(*row) for row in database.execute(_READ)]
-
-
-def _agent(*row: Any) -> Agent:
-    id, tenant, shared, name, description, model, settings, created, updated = row
-    return Agent(
-        id=id,
-        tenant=tenant,
-        shared=bool(shared),
-        name=name,
-        description=description,
-        model=model,
-        settings=msgspec.json.decode(settings, type=Settings),
-        created=created,
-        updated=updated,
-    )
+    return [record_of(Agent, row) for row in database.execute(_READ)]
 
 
 def _put(database: sqlite3.Connection, agent: Agent) -> None:
@@ -193,18 +166,7 @@ def _put(database: sqlite3.Connection, agent: Agent) -> None:
     if size + len(settings) > MOST_BYTES:
         most = MOST_BYTES >> 20
         raise StoreFull(f"The agents of this key would take more than {most} MiB.")
-    row = (
-        agent.id,
-        agent.tenant,
-        agent.shared,
-        agent.name,
-        agent.description,
-        agent.model,
-        settings.decode(),
-        agent.created,
-        agent.updated,
-    )
-    database.execute(_PUT, row)
+    database.execute(_PUT, values(agent))
 
 
 def _delete(database: sqlite3.Connection, agent: Agent) -> None:

@@ -1,6 +1,6 @@
 """What is stored, as values. Times are seconds since 1970; ids are opaque texts."""
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from msgspec import Struct
 
@@ -29,6 +29,9 @@ class Settings(Struct, frozen=True, kw_only=True, omit_defaults=True):
     tools: list[dict[str, Any]] | None = None
 
 
+UNSAID: Final = Settings()
+
+
 class About(Struct, frozen=True, kw_only=True):
     """What somebody says of an agent; its `model` is never an agent, and "" the one that is served.
     Everybody may use one that is `shared`."""
@@ -37,7 +40,7 @@ class About(Struct, frozen=True, kw_only=True):
     description: str = ""
     model: str = ""
     shared: bool = False
-    settings: Settings = Settings()
+    settings: Settings = UNSAID
 
 
 class Agent(About, frozen=True, kw_only=True):

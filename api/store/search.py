@@ -11,11 +11,14 @@ from typing import Final
 from msgspec import Struct
 
 from api.store.errors import UnknownSession
+from api.store.queries import Connection
 from api.store.records import Session
-from api.store.rows import SESSION, Connection, session_of
+from api.store.rows import columns, record_of
 
 BEFORE, AFTER = 40, 100  # characters of a snippet around the beginning of what was found
-_LISTED: Final = f"SELECT {SESSION} FROM sessions WHERE tenant = :tenant AND touched < :touched "
+_LISTED: Final = (
+    f"SELECT {columns(Session)} FROM sessions WHERE tenant = :tenant AND touched < :touched "
+)
 _MATCHING: Final = (
     "AND (matches(title) OR EXISTS "
     "(SELECT 1 FROM messages WHERE session = sessions.id AND matches(content))) "
@@ -44,7 +47,7 @@ def listed(
     database.create_function("matches", 1, lambda text: needle in _folded(_composed(text)))
     asked = {"tenant": tenant, "touched": _touched(database, tenant, before), "limit": limit + 1}
     found = database.execute(_LISTED + (_MATCHING if needle else "") + _NEWEST, asked).fetchall()
-    sessions = [session_of(row) for row in found[:limit]]
+    sessions = [record_of(Session, row) for row in found[:limit]]
     more = len(found) > limit
     if not needle:
         return [Found(session) for session in sessions], more

@@ -12,24 +12,22 @@ from api.store import search
 from api.store.copies import branch_of, renewed, session_id
 from api.store.database import Database
 from api.store.errors import StoreFull, UnknownMessage, UnknownSession
-from api.store.records import Conversation, Message, Session, Settings, Summary
-from api.store.rows import (
+from api.store.queries import (
     Connection,
     add_messages,
     add_summaries,
-    as_json,
     found,
     messages_of,
     path_to,
     summaries_of,
-    values,
 )
+from api.store.records import UNSAID, Conversation, Message, Session, Settings, Summary
+from api.store.rows import as_json, values
 from api.store.search import Found
 
 MOST: Final = 10_000  # of a tenant
 MOST_MESSAGES: Final = 100_000  # of a session
 _TITLE: Final = 60  # characters of one that nobody gave
-_UNSAID: Final = Settings()
 _CREATE: Final = """
 INSERT INTO sessions (id, tenant, title, model, settings, head, touched, created, updated)
 SELECT :id, :tenant, :title, :model, :settings, :head, coalesce(max(touched), 0) + 1,
@@ -67,7 +65,7 @@ class Sessions:
         self._clock = clock
 
     async def create(
-        self, tenant: str, title: str = "", model: str = "", settings: Settings = _UNSAID
+        self, tenant: str, title: str = "", model: str = "", settings: Settings = UNSAID
     ) -> Session:
         """Raises StoreFull."""
         now = self._clock()

@@ -2,7 +2,7 @@
 
 from tests.bugs.bug import Bug
 
-STORED, UNDERLAY = "api/store/agents.py", "api/store/underlay.py"
+STORED, UNDERLAY = "api/store/agents.py", "api/underlay.py"
 ALONE, ASKED = "tests/test_agents.py", "tests/test_agents_api.py"
 
 BUGS = (

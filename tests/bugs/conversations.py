@@ -3,6 +3,7 @@
 from tests.bugs.bug import Bug
 
 TURN, TURNS = "api/gateway/turn.py", "api/gateway/turns.py"
+PLACE = "api/gateway/place.py"
 COMPACTION, PROMPT = "api/gateway/compaction.py", "api/gateway/prompt.py"
 SOCKET, STORED = "api/gateway/websocket.py", "api/store/sessions.py"
 ALONE, AMONG = "tests/test_turn.py", "tests/test_turns.py"
@@ -62,9 +63,9 @@ BUGS = (
         SPOKEN,
     ),
     Bug(
-        "a turn that waits is not stopped by others",
-        TURNS,
-        "            place.opening.cancel()\n",
+        "a turn that waits is not stopped",
+        PLACE,
+        "            self._opening.cancel()\n",
         "            pass\n",
         AMONG,
     ),
@@ -148,8 +149,8 @@ BUGS = (
     Bug(
         "conversations are summed up though nobody wants it",
         TURNS,
-        "        return said is not False\n",
-        "        return True\n",
+        "    return said is not False\n",
+        "    return True\n",
         "tests/test_long_session.py",
     ),
     Bug(

@@ -1,11 +1,12 @@
 """`/v1/responses/{id}`: responses that were stored, read again or deleted."""
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from fastapi import APIRouter, Request, Response
 
 from api.document import JSON, Operation
+from api.json_reply import JsonReply
 from api.openai.responses.store import Kept, Store
 from api.openai.responses.wire import Deleted, ItemList, ResponseOut
 from inference import BadRequest
@@ -60,7 +61,7 @@ async def delete(http: Request, id: str) -> Response:
     """Raises `UnknownResponse`. What went on from it has all that it needs."""
     store: Store = http.app.state.responses
     store.forget(http.state.tenant, id)
-    return _json(Deleted(id))
+    return JsonReply(Deleted(id))
 
 
 @router.get("/v1/responses/{id}/input_items")
@@ -74,7 +75,7 @@ async def input_items(http: Request, id: str) -> Response:
     order = query.get("order", "desc")
     if order not in ("asc", "desc"):
         raise BadRequest("order: Input should be asc or desc.", "order")
-    return _json(_page(kept, int(limit), order == "desc", query.get("after")))
+    return JsonReply(_page(kept, int(limit), order == "desc", query.get("after")))
 
 
 @router.post("/v1/responses/{id}/cancel")
@@ -104,7 +105,3 @@ def _page(kept: Kept, limit: int, backwards: bool, after: str | None) -> ItemLis
 def _found(http: Request, id: str) -> Kept:
     store: Store = http.app.state.responses
     return store.find(http.state.tenant, id)
-
-
-def _json(value: Any) -> Response:
-    return Response(msgspec.json.encode(value), media_type=JSON)

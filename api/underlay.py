@@ -1,9 +1,9 @@
-"""Lays settings under a request: what a client says itself wins. Pure; knows no store."""
+"""Lays settings, or an agent, under a request: what a client says itself wins. Pure."""
 
 from dataclasses import replace
 from typing import Any
 
-from api.store.records import Settings
+from api.store.records import Agent, Settings
 from inference import GenerationRequest, Message, Sampling, Tool, thinks
 
 
@@ -22,6 +22,13 @@ def laid_under(request: GenerationRequest, said: Settings) -> GenerationRequest:
         max_tokens=said.max_tokens if request.max_tokens is None else request.max_tokens,
         sampling=request.sampling.over(_sampling(said)),
     )
+
+
+def of_agent(request: GenerationRequest, agent: Agent | None) -> GenerationRequest:
+    """`request`, with the agent laid under it that it names as its model, if it names one."""
+    if agent is None:
+        return request
+    return replace(laid_under(request, agent.settings), model=agent.model or None)
 
 
 def _after(system: str | None, messages: tuple[Message, ...]) -> tuple[Message, ...]:
