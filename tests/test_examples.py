@@ -3,7 +3,6 @@
 import asyncio
 import re
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -19,8 +18,6 @@ PAGES = [*sorted((ROOT / "docs" / "coming").glob("*.md")), ROOT / "docs" / "chat
 LINKED = [*PAGES, ROOT / "docs" / "deployment.md"]
 BLOCK = re.compile(r"^```(python|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:)([^)#]*)(#[^)]*)?\)")
-# These packages are not installed for the tests; what shows them was tried by hand.
-BY_HAND = {"langchain_ollama", "langchain_anthropic"}
 SHELL = 'set -e; curl() { command curl --fail-with-body --silent --show-error "$@"; }\n'
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -46,9 +43,6 @@ async def url(deployment):
 async def test_an_example_runs_as_it_is_written(url, kind, text):
     if kind == "sh":
         missing("curl")
-    packages = set(re.findall(r"^(?:from|import) (\w+)", text, re.MULTILINE))
-    if packages & BY_HAND and not all(map(find_spec, packages)):
-        pytest.skip(f"{', '.join(packages & BY_HAND)} is not installed for the tests.")
     host = url.removeprefix("http://")
     text, times = re.subn(r"127\.0\.0\.1:8000", host, text)
     assert times

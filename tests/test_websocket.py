@@ -52,15 +52,15 @@ async def test_without_streaming_the_text_is_one_frame():
         assert await talk.raw_turn() == ["Hello"]
 
 
-@pytest.mark.parametrize("typed", [False, True])
-async def test_stop_ends_the_model_and_the_connection_goes_on(typed):
+@pytest.mark.parametrize(("typed", "about"), [(False, {}), (True, {"session_id": None})])
+async def test_stop_ends_the_model_and_the_connection_goes_on(typed, about):
     pool = FakePool([Started(7), TextDelta(0, "Hel"), asyncio.Event()])
     async with serving(pool) as url, talking(url, typed=typed) as talk:
         await talk.say(message="Hi")
         if typed:
             assert (await talk.event())["type"] == "start"
         await talk.frame()
-        await talk.say(stop=True)
+        await talk.say(stop=True, **about)
         await asyncio.wait_for(pool.cancelled.wait(), 5)
         if typed:
             usage, last = await talk.turn()

@@ -77,7 +77,7 @@ class Line:
     async def _do(self, said: dict[str, Any], size: int) -> None:
         if (protocol := said.get("protocol")) is not None:
             self._typed = protocol == "json"
-        session = str(said.get("session_id", ""))
+        session = str(said.get("session_id") or "")
         if said.get("stop") is True:
             await self._stop(session)
         elif said.get("ping") is True:
