@@ -7,7 +7,6 @@ sysexits.h, never in a traceback.
 import asyncio
 import gc
 import logging
-import shlex
 import signal
 import socket
 import sys
@@ -19,7 +18,6 @@ from typing import Annotated, Any, Final
 import typer
 import typer.core
 from anyio.from_thread import start_blocking_portal
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -29,8 +27,6 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
-from rich.table import Table
-from rich.text import Text
 
 from api import __version__, keys_command, terminal_chat
 from api.app import create_app
@@ -38,22 +34,20 @@ from api.keys import KeyFile, place
 from api.origins import Reach, is_open_door, reach_of, refuse_open_door
 from api.server import AddressTaken, Server, bind, server_for
 from api.store.database import opened
+from api.terminal import console, greeting, show_checks, show_models, show_plan, show_tuning
 from inference import (
     BadModelFile,
     Config,
     ConfigError,
-    Deployment,
     DownloadError,
     HubFile,
     InferenceError,
     Models,
     NotReady,
     Pool,
-    Tuning,
     UnknownModel,
     Wishes,
     examine,
-    installed,
     load_config,
     prepare,
     pull,
@@ -76,7 +70,6 @@ _DOWNLOAD: Final = (
     TimeRemainingColumn(),
 )
 _TUNING: Final = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-_STATUS_STYLE: Final[Mapping[str, str]] = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
 class Cli(typer.core.TyperGroup):
@@ -92,7 +85,6 @@ class Cli(typer.core.TyperGroup):
 
 app = typer.Typer(cls=Cli, pretty_exceptions_enable=False, no_args_is_help=True)
 app.add_typer(keys_command.app, name="keys")
-console = Console(markup=False, highlight=False)
 
 Model = Annotated[str | None, typer.Argument(help="A name of models.yaml or a path to a GGUF.")]
 ConfigFile = Annotated[
@@ -163,12 +155,12 @@ def serve(  # noqa: PLR0913 - typer wants one parameter per option
         )
         plan = partial(prepare, config, model, wishes, threads, tuned=tuned)
         deployment = plan()
-        _print_plan(deployment)
+        show_plan(deployment)
         queue = config.server.queue if queue is None else queue
         models = Models(Pool(deployment, queue=queue), config, plan, tuned=tuned, queue=queue)
-        greeting = _greeting(_address(host, listener), deployment, keyed=keys.required())
+        ready = greeting(_address(host, listener), deployment, keyed=keys.required())
         server = server_for(create_app(models, reach, keys, database), config.server.drain_seconds)
-        asyncio.run(_serve(models, server, listener, greeting))
+        asyncio.run(_serve(models, server, listener, ready))
 
 
 @app.command("tune")
@@ -203,7 +195,7 @@ def tune_model(  # noqa: PLR0913 - typer wants one parameter per option
 
         tuning = tune(deployment, budget, watch)
         watch("done", 0)
-    _print_tuning(tuning)
+    show_tuning(tuning)
     path = tuning.remember()
     typer.echo(f"Stored in {path}; `onebox serve` with the same options uses it.")
 
@@ -240,17 +232,7 @@ def pull_model(name: str, config_file: ConfigFile = None) -> None:
 @app.command()
 def models(config_file: ConfigFile = None) -> None:
     """List the models that can be served by name."""
-    config = load_config(config_file)
-    table = Table("name", "aliases", "quants", "installed", "default")
-    for name, entry in config.models.items():
-        aliases = [alias for alias in entry.aliases if alias != "default"]
-        default = "yes" if len(aliases) < len(entry.aliases) else ""
-        here = [quant for quant in entry.quants if installed(config.find(f"{name}:{quant}").source)]
-        if not entry.quants and installed(config.find(name).source):
-            here = ["yes"]
-        columns = (", ".join(names) for names in (aliases, entry.quants, here or ["no"]))
-        table.add_row(name, *columns, default)
-    console.print(table)
+    show_models(load_config(config_file))
 
 
 @app.command(
@@ -270,11 +252,7 @@ def bench(ctx: typer.Context) -> None:
 def doctor() -> None:
     """Check this machine and say what to do."""
     checks = examine()
-    table = Table("check", "status", "found", "advice")
-    for check in checks:
-        status = Text(check.status, _STATUS_STYLE[check.status])
-        table.add_row(check.name, status, check.found, check.advice)
-    console.print(table)
+    show_checks(checks)
     if any(check.status == "fail" for check in checks):
         raise typer.Exit(1)
 
@@ -298,7 +276,7 @@ def _admission(
     return reach_of(config, host, address), keys
 
 
-async def _serve(models: Models, server: Server, listener: socket.socket, greeting: str) -> None:
+async def _serve(models: Models, server: Server, listener: socket.socket, ready: str) -> None:
     """Serve until a signal ends it. Raises `NotReady` if the model cannot be loaded."""
     for package in ("api", "inference"):  # for the operator's log: stderr has what is wrong
         logging.getLogger(package).setLevel(logging.INFO)
@@ -307,45 +285,13 @@ async def _serve(models: Models, server: Server, listener: socket.socket, greeti
         await models.until_ready()
         gc.collect()
         gc.freeze()  # what is there by now stays: to walk it takes 50 ms, and all streams wait
-        typer.echo(greeting)
+        typer.echo(ready)
     except NotReady:
         if not server.stopping:
             server.stop()
             raise
     finally:
         await serving
-
-
-def _greeting(address: str, deployment: Deployment, *, keyed: bool) -> str:
-    path, body = "chat/completions", '{"messages": [{"role": "user", "content": "Hello!"}]}'
-    if deployment.header.pooling:
-        path, body = "embeddings", '{"input": "Hello!"}'
-    json_type = "Content-Type: application/json"
-    headers = ["-H", json_type, *(["-H", "Authorization: Bearer YOUR_KEY"] if keyed else [])]
-    curl = shlex.join(["curl", f"{address}/v1/{path}", *headers, "-d", body])
-    page = f"Open {address}/ in a browser"
-    page += ", and sign in there with an API key.\n" if keyed else ".\n"
-    return f"Ready at {address} (OpenAI-compatible API under /v1). {page}Or try:\n\n  {curl}\n"
-
-
-def _print_plan(deployment: Deployment) -> None:
-    table = Table(show_header=False, title=f"{deployment.model.name}: memory plan")
-    for name, value in deployment.plan.rows():
-        table.add_row(name, value)
-    console.print(table)
-    for reason in filter(None, (*deployment.plan.reasons, deployment.tuning)):
-        console.print(f"- {reason}")
-    typer.echo(f"Loading {deployment.model.name} ...")
-
-
-def _print_tuning(tuning: Tuning) -> None:
-    table = Table(caption=tuning.legend, caption_justify="left")
-    for number, column in enumerate(tuning.columns):
-        table.add_column(column, justify="right" if number in range(4, 9) else "left")
-    for row in tuning.rows:
-        table.add_row(*tuning.cells(row), style="bold" if row is tuning.best else "")
-    console.print(table)
-    console.print(tuning.verdict)
 
 
 def _address(host: str, listener: socket.socket) -> str:

@@ -11,6 +11,7 @@ from huggingface_hub import close_session
 from typer.testing import CliRunner
 
 from api import cli
+from api.terminal import greeting
 from inference import Check, Message, Overloaded, ReasoningDelta, Started, TextDelta, WorkerLost
 from tests.fake_pool import FakePool, end, serving
 from tests.hub_stand_in import REPO, hub_stand_in
@@ -77,7 +78,7 @@ async def test_a_port_in_use_is_found_before_the_model_is_looked_for():
 @pytest.mark.parametrize("keyed", [True, False])
 def test_the_greeting_says_where_the_page_is_and_how_to_come_in(keyed):
     answering = SimpleNamespace(header=SimpleNamespace(pooling=None))
-    said = cli._greeting("http://127.0.0.1:8000", answering, keyed=keyed)
+    said = greeting("http://127.0.0.1:8000", answering, keyed=keyed)
     assert "Open http://127.0.0.1:8000/ in a browser" in said
     assert ("sign in there with an API key" in said) == ("YOUR_KEY" in said) == keyed
 

@@ -86,8 +86,8 @@ ONLY_IN = {
     "uvicorn": {"api/"},
     "websockets": {"api/websocket_connection.py"},
     "sqlite3": {"api/store/"},
-    "typer": {"api/cli.py", "api/keys_command.py", "api/terminal_chat.py"},
-    "rich": {"api/cli.py", "api/keys_command.py", "api/terminal_chat.py"},
+    "typer": {"api/cli.py", "api/keys_command.py", "api/terminal"},
+    "rich": {"api/cli.py", "api/keys_command.py", "api/terminal"},
     "msgspec": {
         "inference/deployment.py",
         "inference/journal.py",
