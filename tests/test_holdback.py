@@ -27,6 +27,7 @@ def release(markers: tuple[str, ...], parts: list[str]) -> tuple[str, str | None
 
 
 @given(alphabet, markers, st.lists(st.integers(0, 100)))
+@example("ab<>", ["ab<>"], [3])
 @example("ab<>", ["ab<>", "b<"], [3])
 def test_what_is_released_does_not_depend_on_how_the_text_is_cut(text, markers, cuts):
     ends = [(text.find(m) + len(m), text.find(m), m) for m in markers if m in text]
