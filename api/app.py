@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext, suppress
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 
 from fastapi import FastAPI
@@ -33,7 +33,6 @@ from api.page import routes as page
 from api.sockets import Sockets
 from api.store.agents import Agents
 from api.store.database import Database, temporary
-from api.store.errors import StoreFailed
 from api.store.logins import Logins
 from api.store.sessions import Sessions
 from api.tape import Archive
@@ -104,7 +103,7 @@ async def _living(
 
 
 async def _open(state: State, database: Database) -> None:
-    """What is kept in `database`, as it was left; what the server before was writing is cut."""
+    """What is kept in `database`, as it was left."""
     state.database = database
     state.logins = state.admission.logins = Logins(database)
     state.agents = Agents(database)
@@ -112,5 +111,3 @@ async def _open(state: State, database: Database) -> None:
     state.turns = Turns(state.models, state.sessions, state.agents)
     await state.logins.open()
     await state.agents.open()
-    with suppress(StoreFailed):  # who only wants answers gets them from a full disk as well
-        await state.sessions.cut_running()

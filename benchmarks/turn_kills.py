@@ -121,11 +121,11 @@ async def examine(path: Path, told: Told, tally: Tally) -> None:
     began = time.perf_counter()
     with closing(Database(path)) as database:
         sessions = Sessions(database)
-        tally.cut += await sessions.cut_running()
         tally.opened.append(time.perf_counter() - began)
         tally.faults += await database.read(_damage)
         found, more = await sessions.listed(TENANT, limit=100_000)
         assert not more
+        tally.cut += sum([await sessions.cut(one.session.id) for one in found])
         there = {one.session.id: await sessions.whole(TENANT, one.session.id) for one in found}
     tally.faults += [fault for whole in there.values() for fault in _halves(whole)]
     tally.faults += losses(told, there)

@@ -91,7 +91,6 @@ def _say(**what: object) -> None:
 
 async def _write(database: Database, rng: random.Random) -> None:
     sessions = Sessions(database)
-    await sessions.cut_running()
     found, _ = await sessions.listed(TENANT, limit=1000)
     _say(did="opened")
     async with asyncio.TaskGroup() as tasks:

@@ -8,6 +8,7 @@ from inference import (
     DeadlineExceeded,
     NotReady,
     Overloaded,
+    Pool,
     Revoked,
     ShuttingDown,
     UnknownModel,
@@ -124,6 +125,18 @@ async def test_who_was_idle_for_longest_goes_for_another(tmp_path):
         await answer_of(box.models, ask("b"))
         assert states(box) == {"b": "ready", "c": "ready"}
         assert (box.models.ready, box.models.status().state) == (True, "unloaded")
+
+
+async def test_a_model_is_planned_once_the_memory_of_another_is_back(tmp_path, monkeypatch):
+    close = Pool.close
+
+    async def slowly(pool, *how):
+        await asyncio.sleep(0.2)  # in which a plan could be made
+        await close(pool, *how)
+
+    async with several(tmp_path, room=1) as box:
+        monkeypatch.setattr(Pool, "close", slowly)
+        assert (await answer_of(box.models, ask("b")))[0] == PARIS
 
 
 async def test_no_more_are_loaded_than_may_be(tmp_path):

@@ -14,6 +14,7 @@ import pytest
 from benchmarks.synthetic import PRESETS, write
 from inference import (
     BadRequest,
+    Cancelled,
     ConfigError,
     Finished,
     GenerationEvent,
@@ -105,6 +106,18 @@ async def test_a_hang_up_leaves_no_running_sequence(pool, consumed, prompt):
     await events.aclose()
     await collect(pool, chat("Hello!", max_tokens=1))  # served after the hang-up was
     assert (pool.status().stats.running, pool.status().stats.waiting) == (0, 0)
+
+
+async def test_what_is_ended_is_not_computed_for_who_reads_nothing_more(pool):
+    events = pool.generate(endless())
+    await anext(events)
+    await anext(events)
+    assert pool.end(lambda _: True, Cancelled("Enough.")) == 1
+    assert len(await collect(pool, chat("Hello!", max_tokens=1))) == 3
+    await until(lambda: pool.status().stats.running == 0)
+    assert pool.status().stats.completion_tokens < 900
+    with pytest.raises(Cancelled):
+        [_ async for _ in events]
 
 
 async def test_a_hang_up_in_the_queue_never_runs(pool):

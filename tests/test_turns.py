@@ -57,6 +57,26 @@ async def test_to_stop_one_session_stops_no_other():
         assert said(await talk.turn()) == "Hello"
 
 
+async def test_nobody_stops_or_follows_the_turns_of_others(key_file):
+    hers, his = ({"x-api-key": keys.add(key_file, name)} for name in ("ann", "bob"))
+    gate = asyncio.Event()
+    pool = FakePool([Started(7), TextDelta(0, "Hel"), gate, TextDelta(0, "lo"), end()])
+    async with (
+        serving(pool, keys=KeyFile(key_file)) as url,
+        talking(url, additional_headers=hers) as ann,
+        talking(url, additional_headers=his) as bob,
+        httpx.AsyncClient(base_url=url, headers=hers) as http,
+    ):
+        id = (await http.post("/api/v1/sessions", json={})).json()["id"]
+        await ann.say(session_id=id, message="Hi")
+        assert [(await ann.event())["type"] for _ in range(2)] == ["start", "text"]
+        await bob.say(session_id=id, stop=True)
+        await bob.say(session_id=id, resume=True)
+        assert await bob.event() == {"type": "idle", "session_id": id}
+        gate.set()
+        assert said(await ann.turn()) == "lo"
+
+
 async def test_who_stops_and_hangs_up_while_it_is_stored_leaves_nothing_running(monkeypatch):
     begin, storing, go = Sessions.begin, asyncio.Event(), asyncio.Event()
 

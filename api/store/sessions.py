@@ -162,17 +162,14 @@ class Sessions:
         now = self._clock()
         return await self._database.write(lambda to: _copy(to, tenant, whole, now))
 
-    async def cut(self, id: str) -> None:
-        """Answers of a session that are stored as being written, and are not: a disk had failed."""
+    async def cut(self, id: str) -> int:
+        """End the answers of a session that are stored as being written, and are not: the server
+        has ended since, or its disk failed. How many there were."""
         of_this = "SELECT 1 FROM messages WHERE session = ? AND state = 'running'"
-        if await self._database.read(lambda of: of.execute(of_this, (id,)).fetchone()):
-            cut = "UPDATE messages SET state = 'cut' WHERE session = ? AND state = 'running'"
-            await self._database.write(lambda to: to.execute(cut, (id,)))
-
-    async def cut_running(self) -> int:
-        """How many answers a server that ended has left; they are over."""
-        cut = "UPDATE messages SET state = 'cut' WHERE state = 'running'"
-        return await self._database.write(lambda to: to.execute(cut).rowcount)
+        if not await self._database.read(lambda of: of.execute(of_this, (id,)).fetchone()):
+            return 0
+        cut = "UPDATE messages SET state = 'cut' WHERE session = ? AND state = 'running'"
+        return await self._database.write(lambda to: to.execute(cut, (id,)).rowcount)
 
 
 def title_of(text: str) -> str:

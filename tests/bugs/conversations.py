@@ -74,7 +74,7 @@ BUGS = (
         TURNS,
         "return place if place and place.tenant == tenant else None",
         "return place",
-        "tests/test_sessions_api.py",
+        AMONG,
     ),
     Bug(
         "answers without a client do not count for their key",
@@ -89,13 +89,6 @@ BUGS = (
         "    if tree.running(whole.messages) and id not in _turns(http):\n",
         "    if False:\n",
         AMONG,
-    ),
-    Bug(
-        "what a killed server was writing stays as running",
-        "api/app.py",
-        "        await state.sessions.cut_running()\n",
-        "        pass\n",
-        "tests/test_restart.py",
     ),
     Bug(
         "a server that stops does not wait for answers without a client",
