@@ -1,6 +1,6 @@
 // Puts the page together: who it is, the parts, and which of them hear of what.
 
-import { api, onUnauthorised, server } from "./api.js";
+import { onUnauthorised, server } from "./api.js";
 import { openAgents } from "./agents.js";
 import { Chat } from "./chat.js";
 import { Composer } from "./composer.js";
@@ -158,7 +158,7 @@ async function operator() {
     }
     app.classList.add("operating");
     document.querySelector("main").append(root);
-    const unmount = mount(root, { api, t, el });
+    const unmount = mount(root);
     title.textContent = t("operator");
     leaveOperator = () => {
       unmount?.();
@@ -220,7 +220,10 @@ async function start() {
     askForKey(() => location.reload(), sentence);
   });
   const me = await server.me().catch((error) => error);
-  if (me instanceof Error) return begin(me);
+  if (me instanceof Error) {
+    if (me.status !== 401) unreachable(me); // else a key is asked for already
+    return;
+  }
   build(me);
   keys();
   addEventListener("popstate", ({ state }) => {
@@ -232,12 +235,10 @@ async function start() {
   else fresh({ push: false });
   chat.start();
   await picker.refresh();
-  return null;
 }
 
-/** The server does not say who this is: a key is asked for already, or it cannot be reached. */
-function begin(error) {
-  if (error.status === 401) return;
+/** The server does not say who this is. */
+function unreachable(error) {
   app.replaceChildren(el("main", { class: "unreachable" }, el("p", { role: "alert" }, error.message),
     el("button", { type: "button", class: "btn", onclick: () => location.reload() }, t("retry"))));
 }

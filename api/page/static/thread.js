@@ -99,7 +99,11 @@ export class Thread {
   #keepUp() {
     const { scroller } = this;
     if (this.#follow) scroller.scrollTop = scroller.scrollHeight;
-    this.#top = scroller.scrollTop;
+    this.#moved(scroller.scrollTop);
+  }
+
+  #moved(top) {
+    this.#top = top;
     this.#jump.hidden = this.#follow || this.#distance() < NEAR;
   }
 
@@ -113,7 +117,6 @@ export class Thread {
     const { scrollTop } = this.scroller;
     if (this.#distance() < NEAR) this.#follow = true;
     else if (scrollTop < this.#top - 2) this.#follow = false;
-    this.#top = scrollTop;
-    this.#jump.hidden = this.#follow || this.#distance() < NEAR;
+    this.#moved(scrollTop);
   }
 }
