@@ -44,6 +44,10 @@ async def test_the_list_is_grouped_by_day_and_opens_what_is_chosen(person):
         await expect(person.see(".session[aria-current=page]")).to_contain_text("Apples?")
         await person.page.go_back()
         await person.answered("about pears")
+        await person.button("New chat").first.click()
+        await expect(person.see(".greeting")).to_be_visible()
+        await person.page.go_back()
+        await person.answered("about pears")
 
 
 async def test_it_is_searched_by_what_was_said(person):

@@ -13,7 +13,7 @@ import { Sessions } from "./sessions.js";
 import { openSettings, usualSettings } from "./settings.js";
 import { listen } from "./shortcuts.js";
 import { Sidebar } from "./sidebar.js";
-import { recall, remember, setTabSession, tabSession } from "./store.js";
+import { forgetPerson, recall, remember, setTabSession, tabSession } from "./store.js";
 import { Thread } from "./thread.js";
 
 const app = document.getElementById("app");
@@ -31,7 +31,8 @@ const chat = new Chat({
   renamed: (id, name) => thread.rename(id, name),
   opened,
   changed,
-  unsent: (text) => composer.write(text),
+  unsent: (text) => composer.giveBack(text),
+  again: (text) => composer.takeOut(text),
 });
 const thread = new Thread({
   edit: (message, text) => chat.edit(message, text),
@@ -100,22 +101,26 @@ function greeting() {
         el("strong", null, t(key)), el("span", { class: "muted" }, t(`${key}.text`))))));
 }
 
+function loading() {
+  return el("p", { class: "muted loading" }, t("loading"));
+}
+
 function fresh({ push = true } = {}) {
   showChat();
-  chat.wish = { model: recall("model", ""), settings: usualSettings() };
-  thread.clear();
-  chat.clear();
   if (push) history.pushState({ session: null }, "");
+  chat.wish = { model: recall("model", ""), settings: usualSettings() };
+  chat.clear();
   sidebar.chosen();
   composer.focus();
 }
 
 async function openSession(id, { push = true } = {}) {
   showChat();
-  thread.clear(el("p", { class: "muted loading" }, t("loading")));
   if (push) history.pushState({ session: id }, "");
+  const opening = chat.open(id);
+  thread.clear(loading());
   sidebar.chosen();
-  await chat.open(id);
+  await opening;
   composer.focus();
 }
 
@@ -193,9 +198,12 @@ function build(me) {
     el("div", { id: "banner" }), thread.node, composer.node));
 }
 
+/** What is not sent yet is forgotten as well: somebody else may come. */
 async function leave() {
+  chat.clear();
+  composer.write("");
   await server.logout().catch(report);
-  setTabSession(null);
+  forgetPerson();
   location.reload();
 }
 
