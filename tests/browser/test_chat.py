@@ -95,6 +95,10 @@ async def test_an_edited_message_makes_a_branch_and_both_can_be_read(person):
         await expect(user.locator(".bubble")).to_have_text("A")
         await person.answered("to A")
         await expect(user.locator(".switcher")).to_have_text("1/2")
+        await expect(user.get_by_role("button", name="Next version")).to_be_focused()
+        await user.get_by_role("button", name="Edit").click()
+        await person.page.keyboard.press("Escape")
+        await expect(user.get_by_role("button", name="Edit")).to_be_focused()
         await person.say("More")
         await person.answered("more of A", 2)
         assert [m.content for m in pool.requests[-1].messages] == ["A", "to A", "More"]
@@ -324,6 +328,27 @@ async def test_what_was_not_sent_is_kept(person):
         await person.see(".session").click()
         await person.answered("Hello")
         await expect(person.page.locator("#message")).to_have_value("later")
+
+
+async def test_who_is_at_a_button_stays_there_when_an_answer_ends(person):
+    gate = asyncio.Event()
+    pool = FakePool(answer("one"), [Started(7), TextDelta(0, "two"), gate, end()])
+    async with person.at(pool) as url:
+        await person.open(url)
+        await person.say("First")
+        await person.answered("one")
+        await person.say("Second")
+        await expect(person.answers.last).to_contain_text("two")
+        buttons = await person.see(".actions button").element_handles()
+        copy = person.see(".message.user").first.get_by_role("button", name="Copy")
+        await copy.focus()
+        for waits in ("Edit", "Answer again"):
+            await expect(person.button(waits)).to_have_count(0)
+        gate.set()
+        await person.answered("two", 2)
+        await expect(person.button("Answer again")).to_have_count(2)
+        await expect(copy).to_be_focused()
+        assert all([await button.evaluate("(node) => node.isConnected") for button in buttons])
 
 
 async def test_the_reader_may_stay_where_they_read(person):

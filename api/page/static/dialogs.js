@@ -41,8 +41,9 @@ export function confirm(question, action, otherwise = t("cancel")) {
   });
 }
 
-/** A menu at `button`: `entries` are `[icon, label, action]`, an action a function or an address. */
+/** A menu at `button`: `entries` are `[icon, label, action, kind]`, an action a function or an address. */
 export function openMenu(button, entries) {
+  if (button.nextElementSibling?.matches(".menu")) return; // this click has just closed it
   const menu = el("div", { class: "menu", role: "menu", popover: "auto" });
   for (const [name, label, action, kind] of entries) menu.append(entry(menu, name, label, action, kind));
   menu.addEventListener("keydown", (event) => moveIn(menu, event));

@@ -38,7 +38,10 @@ const thread = new Thread({
   edit: (message, text) => chat.edit(message, text),
   regenerate: (message) => chat.regenerate(message),
   branch: branchOff,
-  show: (id) => chat.show(id),
+  show: (id, side) => {
+    chat.show(id);
+    thread.focusVersion(id, side);
+  },
   resume: () => chat.send(t("continue.message")),
 });
 const composer = new Composer({
@@ -82,7 +85,7 @@ function changed() {
 }
 
 function named() {
-  const name = chat.session?.title ?? "";
+  const name = leaveOperator ? t("operator") : (chat.session?.title ?? "");
   title.textContent = name;
   document.title = name ? `${name} – Onebox` : "Onebox";
 }
@@ -139,11 +142,11 @@ function agents() {
     bases: () => picker.bases,
     admin: app.classList.contains("admin"),
     changed: () => picker.refresh(),
-    use: async (name) => {
+    use: (name) => {
       fresh();
-      await picker.refresh();
-      picker.set(name);
       chat.change({ model: name });
+      picker.set(name);
+      picker.refresh();
     },
   });
 }
@@ -153,24 +156,28 @@ async function operator() {
   sidebar.chosen();
   if (leaveOperator) return;
   banner.hide("bad");
-  const root = el("section", { class: "operator", tabindex: "-1" });
+  const root = el("section", { class: "operator", tabindex: "-1" }, loading());
+  document.querySelector("main").append(root);
+  app.classList.add("operating");
+  leaveOperator = () => root.remove();
+  named();
   try {
     const { mount, words } = await import("./operator.js");
+    if (!root.isConnected) return; // somebody went on meanwhile
     addWords(words);
     const css = "/page/operator.css";
     if (!document.querySelector(`link[href="${css}"]`)) {
       document.head.append(el("link", { rel: "stylesheet", href: css }));
     }
-    app.classList.add("operating");
-    document.querySelector("main").append(root);
     const unmount = mount(root);
-    title.textContent = t("operator");
     leaveOperator = () => {
-      unmount?.();
+      unmount();
       root.remove();
     };
     root.focus();
   } catch {
+    if (!root.isConnected) return;
+    showChat();
     banner.show(t("operator.missing"));
   }
 }
@@ -179,6 +186,7 @@ function showChat() {
   leaveOperator?.();
   leaveOperator = null;
   app.classList.remove("operating");
+  named();
 }
 
 function build(me) {

@@ -91,6 +91,12 @@ export class Thread {
     this.#views.set(name, view);
   }
 
+  /** Whoever came to the version `id` by the button on one `side` is at this button there, or the other. */
+  focusVersion(id, side) {
+    const buttons = [...(this.#views.get(id)?.node.querySelectorAll(".switcher :enabled") ?? [])];
+    (buttons.find((button) => button.matches(`.${side}`)) ?? buttons[0])?.focus();
+  }
+
   toEnd() {
     this.#follow = true;
     this.#keepUp();
