@@ -1,10 +1,12 @@
 """Somebody in front of the page: what they do, what they see, and what must never happen."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from playwright.async_api import Browser, ConsoleMessage, Locator, Page, Request, expect
+import httpx
+from playwright.async_api import Browser, ConsoleMessage, Locator, Page, Request, Route, expect
 
 from tests.fake_pool import FakePool, serving
 
@@ -68,6 +70,21 @@ class Person:
     async def ready(self) -> None:
         await expect(self.page.locator("#message")).to_be_visible()
 
+    async def look_again(self) -> None:
+        """As after they were at another page for a while."""
+        await self.run("() => document.dispatchEvent(new Event('visibilitychange'))")
+
+    async def caught_up(self) -> None:
+        """The page has dealt with all that came before this."""
+        await self.run("async () => { await (await fetch('/page/dom.js')).text(); }")
+
+    async def another_renames(self, url: str, title: str) -> None:
+        """Somebody else gives the latest conversation this title; they look at the page again."""
+        async with httpx.AsyncClient(base_url=url) as client:
+            listed = (await client.get("/api/v1/sessions")).json()["sessions"][0]
+            await client.patch(f"/api/v1/sessions/{listed['id']}", json={"title": title})
+        await self.look_again()
+
     async def say(self, text: str) -> None:
         await self.page.fill("#message", text)
         await self.page.press("#message", "Enter")
@@ -94,6 +111,16 @@ class Person:
     async def run(self, script: str, *arguments: Any) -> Any:
         """What a function of JavaScript gives for `arguments`."""
         return await self.page.evaluate(f"async (given) => ({script})(...given)", list(arguments))
+
+
+def after(event: asyncio.Event) -> Callable[[Route], Awaitable[None]]:
+    """A way for requests that is open from an event on."""
+
+    async def way(route: Route) -> None:
+        await event.wait()
+        await route.continue_()
+
+    return way
 
 
 @asynccontextmanager

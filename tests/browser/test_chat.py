@@ -5,6 +5,9 @@ import asyncio
 import pytest
 from playwright.async_api import expect
 
+from api.gateway import turn as turn_module
+from api.store.errors import StoreFailed
+from api.store.sessions import Sessions
 from inference import (
     ArgumentsDelta,
     Overloaded,
@@ -15,6 +18,7 @@ from inference import (
     ToolCallDelta,
     WorkerLost,
 )
+from tests.browser.person import after
 from tests.fake_pool import FakePool, end
 from tests.scripted_pool import ScriptedPool
 
@@ -91,6 +95,10 @@ async def test_an_edited_message_makes_a_branch_and_both_can_be_read(person):
         await expect(user.locator(".bubble")).to_have_text("A")
         await person.answered("to A")
         await expect(user.locator(".switcher")).to_have_text("1/2")
+        await expect(user.get_by_role("button", name="Next version")).to_be_focused()
+        await user.get_by_role("button", name="Edit").click()
+        await person.page.keyboard.press("Escape")
+        await expect(user.get_by_role("button", name="Edit")).to_be_focused()
         await person.say("More")
         await person.answered("more of A", 2)
         assert [m.content for m in pool.requests[-1].messages] == ["A", "to A", "More"]
@@ -192,6 +200,80 @@ async def test_what_is_refused_is_not_lost(person):
         await expect(person.page.locator("#message")).to_have_value("")
 
 
+async def test_what_is_given_back_takes_the_place_of_nothing(person):
+    first, second = asyncio.Event(), asyncio.Event()
+    refusal = Overloaded("too many wait.", retry_after=7)
+    pool = FakePool([first, refusal], [second, refusal], answer("now"))
+    async with person.at(pool) as url:
+        await person.open(url)
+        box = person.page.locator("#message")
+        await person.say("One")
+        await box.fill("Two")
+        first.set()
+        await expect(box).to_have_value("One\n\nTwo")
+        await person.button("Try again").click()
+        await expect(box).to_have_value("Two")
+        second.set()
+        await expect(box).to_have_value("One\n\nTwo")
+        await box.fill("One, in better words")
+        await person.button("Try again").click()
+        await person.answered("now")
+        await expect(person.see(".bubble")).to_have_text("One")
+        await expect(box).to_have_value("One, in better words")
+
+
+async def test_what_the_server_has_not_taken_is_kept(person):
+    pool = FakePool([asyncio.Event()], [asyncio.Event()])
+    async with person.at(pool) as url:
+        await person.open(url)
+        box = person.page.locator("#message")
+        await person.say("Wait for me")
+        await pool.waiting.wait()
+        await person.button("New chat").first.click()
+        await expect(box).to_have_value("")
+        await person.see(".session").click()
+        await expect(box).to_have_value("Wait for me")
+        await expect(person.see(".message")).to_have_count(0)
+        pool.waiting.clear()
+        await box.press("Enter")
+        await pool.waiting.wait()
+        await person.page.reload()
+        await expect(box).to_have_value("Wait for me")
+
+
+async def test_a_conversation_that_is_stopped_before_it_exists_does_not_stay(person):
+    gate = asyncio.Event()
+    async with person.at(FakePool()) as url:
+        await person.open(url)
+        box = person.page.locator("#message")
+        await person.page.route("**/api/v1/sessions", after(gate))
+        await person.say("Hi")
+        await person.button("Stop").click()
+        await expect(box).to_have_value("Hi")
+        await box.press("Enter")
+        await expect(box).to_have_value("")
+        await person.button("New chat").first.click()
+        await expect(box).to_have_value("Hi")
+        gate.set()
+        await box.press("Enter")
+        await person.answered("Hello")
+        await expect(person.see(".session")).to_have_text(["Hi"])
+
+
+async def test_an_answer_that_could_not_be_stored_says_so(person, monkeypatch):
+    async def full(self, message):
+        raise StoreFailed
+
+    monkeypatch.setattr(turn_module, "_PATIENCE", (0,))
+    monkeypatch.setattr(Sessions, "save", full)
+    async with person.at(FakePool()) as url:
+        await person.open(url)
+        await person.say("Hi")
+        whole = await person.answered("Hello")
+        await expect(whole.locator(".mark")).to_contain_text("could not store this answer")
+        await expect(person.see("#live")).to_contain_text("could not store this answer")
+
+
 async def test_a_cut_by_length_is_marked(person):
     async with person.at(FakePool(answer("Long", reason="length"))) as url:
         await person.open(url)
@@ -246,6 +328,27 @@ async def test_what_was_not_sent_is_kept(person):
         await person.see(".session").click()
         await person.answered("Hello")
         await expect(person.page.locator("#message")).to_have_value("later")
+
+
+async def test_who_is_at_a_button_stays_there_when_an_answer_ends(person):
+    gate = asyncio.Event()
+    pool = FakePool(answer("one"), [Started(7), TextDelta(0, "two"), gate, end()])
+    async with person.at(pool) as url:
+        await person.open(url)
+        await person.say("First")
+        await person.answered("one")
+        await person.say("Second")
+        await expect(person.answers.last).to_contain_text("two")
+        buttons = await person.see(".actions button").element_handles()
+        copy = person.see(".message.user").first.get_by_role("button", name="Copy")
+        await copy.focus()
+        for waits in ("Edit", "Answer again"):
+            await expect(person.button(waits)).to_have_count(0)
+        gate.set()
+        await person.answered("two", 2)
+        await expect(person.button("Answer again")).to_have_count(2)
+        await expect(copy).to_be_focused()
+        assert all([await button.evaluate("(node) => node.isConnected") for button in buttons])
 
 
 async def test_the_reader_may_stay_where_they_read(person):

@@ -1,13 +1,14 @@
 """The page while the way to its server, or the server itself, comes and goes."""
 
 import asyncio
+import json
 import signal
 
 import httpx
 import pytest
 from playwright.async_api import expect
 
-from inference import Started, TextDelta
+from inference import Started, TextDelta, WorkerLost
 from tests.browser.cable import cable_to
 from tests.fake_pool import FakePool, end, serving
 from tests.talking import session, talking
@@ -55,7 +56,8 @@ async def test_an_answer_that_ended_meanwhile_is_there(person):
 
 
 async def test_a_message_waits_for_the_connection(person):
-    async with serving(FakePool()) as server, cable_to(server) as (url, cable):
+    pool = FakePool()
+    async with serving(pool) as server, cable_to(server) as (url, cable):
         person.forgive(*EXPECTED)
         await person.open(url)
         await person.say("First")
@@ -63,11 +65,19 @@ async def test_a_message_waits_for_the_connection(person):
         await person.page.reload()
         await person.answered("Hello")
         cable.cut()
-        await expect(person.see("#banner")).to_contain_text("The connection to the server is lost")
+        lost = person.see("#banner", "The connection to the server is lost")
+        await expect(lost).to_be_visible()
+        await person.button("Try now").click()
+        await expect(lost).to_be_visible()
+        await person.say("Not this")
+        await person.button("Stop").click()
+        await expect(person.page.locator("#message")).to_have_value("Not this")
+        await expect(person.answers).to_have_count(1)
         await person.say("Second")
         await expect(person.answers).to_have_count(2)
         cable.mend()
         await person.answered("Hello", 2)
+        assert [asked.messages[-1].content for asked in pool.requests] == ["First", "Second"]
 
 
 async def test_a_message_that_was_on_its_way_is_given_back(person):
@@ -88,6 +98,49 @@ async def test_a_message_that_was_on_its_way_is_given_back(person):
         await expect(person.page.locator("#message")).to_have_value("")
 
 
+async def test_what_is_said_after_a_failed_answer_is_followed(person):
+    looked, late, gate = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    script = [Started(7), TextDelta(0, "One "), gate, TextDelta(0, "two"), end()]
+    pool = FakePool([Started(7), WorkerLost("it died.")], script)
+
+    async def slow(route):
+        answer = await route.fetch()
+        looked.set()
+        await late.wait()
+        await route.fulfill(response=answer)
+
+    async with serving(pool) as server, cable_to(server) as (url, cable):
+        person.forgive(*EXPECTED)
+        await person.open(url)
+        await person.say("Go")
+        await expect(person.answers.locator(".mark.failed")).to_be_visible()
+        await person.page.route("**/api/v1/sessions/*", slow)
+        cable.cut()
+        cable.mend()
+        await looked.wait()
+        await person.say("And now?")
+        await expect(person.answers.last).to_contain_text("One")
+        async with person.page.expect_response("**/api/v1/sessions/*"):
+            late.set()
+        await person.caught_up()
+        gate.set()
+        await person.answered("One two", 2)
+
+
+async def test_the_connection_is_tried_when_somebody_looks_at_the_page_again(person):
+    async with person.at(FakePool()) as url:
+        async with person.page.expect_websocket() as opening:
+            await person.open(url)
+        await person.say("Hi")
+        await person.answered("Hello")
+        sent = []
+        (await opening.value).on("framesent", lambda frame: sent.append(json.loads(frame)))
+        await person.look_again()
+        await person.say("Again")
+        await person.answered("Hello", 2)
+        assert sent[0] == {"ping": True}
+
+
 async def test_another_tab_finds_the_answer_that_runs(person):
     gate = asyncio.Event()
     script = [Started(7), TextDelta(0, "One "), gate, TextDelta(0, "two"), end()]
@@ -100,6 +153,9 @@ async def test_another_tab_finds_the_answer_that_runs(person):
         await person.see(".session").click()
         await expect(person.answers).to_contain_text("One")
         await expect(person.button("Stop")).to_be_visible()
+        figures = person.answers.locator(".figures")
+        await expect(figures).to_contain_text("tokens/s")
+        await expect(figures).not_to_contain_text("first token")  # nobody here saw it
         gate.set()
         await person.answered("One two")
 

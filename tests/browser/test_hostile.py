@@ -123,9 +123,9 @@ async def test_no_text_costs_more_than_its_length(workshop, text):
     that nothing is tried again and again."""
     depth, nodes, shown = await workshop.run(
         """async (text) => {
-          const { markdown } = await import('/page/markdown.js');
+          const { StreamingMarkdown } = await import('/page/stream.js');
           const box = document.createElement('div');
-          box.append(...markdown(text));
+          new StreamingMarkdown(box).update(text, true);
           let depth = 0;
           for (const node of box.querySelectorAll('*')) {
             let at = 0;

@@ -40,9 +40,17 @@ async def test_a_key_opens_the_page_and_stays_nowhere(person, key_file):
         assert secret not in await person.run(kept)
         assert "onebox=" not in await person.run("() => document.cookie")
         await expect(person.button("Operator")).to_have_count(0)
+        await person.button("Settings of this chat").click()
+        await person.page.get_by_label("Instructions").fill("For Alice")
+        await person.page.get_by_label("Use these for new chats").check()
+        await person.button("Save").click()
+        await person.page.fill("#message", "By Alice")
+        await person.button("New chat").first.click()
+        await person.page.fill("#message", "Also by Alice")
         await person.button("More").click()
         await person.page.get_by_role("menuitem", name="Sign out").click()
         await expect(person.page.get_by_label("API key")).to_be_visible()
+        assert "Alice" not in await person.run(kept)
 
 
 async def test_a_link_opens_the_page_once_and_leaves_the_address(person, key_file):

@@ -1,10 +1,14 @@
 """How the page is used: on a phone, in Chinese, in the dark, by keys alone; settings and agents."""
 
+import asyncio
+
+import httpx
 import pytest
 from playwright.async_api import expect
 
+from api.gateway.settings import SettingsBody
 from inference import Started, TextDelta
-from tests.browser.person import sitting_down
+from tests.browser.person import after, sitting_down
 from tests.fake_pool import FakePool, end, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -30,8 +34,17 @@ async def test_a_phone(browser):
         await person.button("Send").tap()
         await person.answered("aaaa")
         assert await person.run(OVER) == [0, 0]
+        await person.button("Edit").tap()
+        editor = person.page.get_by_role("textbox", name="Edit")
+        await editor.fill("one")
+        await editor.press("Enter")  # begins a line, as in the box below
+        await expect(editor).to_have_value("one\n")
+        await person.button("Cancel").tap()
         await person.page.get_by_role("button", name="Sidebar").tap()
         await expect(person.see(".session")).to_be_in_viewport()
+        for count in (2, 0):
+            await person.button("More").tap()
+            await expect(person.page.get_by_role("menuitem")).to_have_count(count)
         await person.see(".session").tap()
         await expect(person.see(".sidebar")).not_to_be_in_viewport()
         await person.button("Settings of this chat").tap()
@@ -54,6 +67,19 @@ async def test_chinese(browser):
         await expect(box).to_have_value("你好")
         await box.press("Enter")
         await person.answered("你好：世界")
+        # Safari says so by its code alone.
+        composed = {"key": "Enter", "keyCode": 229, "bubbles": True}
+        await person.button("编辑").click()
+        editor = person.page.get_by_role("textbox", name="编辑")
+        await editor.dispatch_event("keydown", composed)
+        await expect(editor).to_be_visible()
+        await person.button("取消").click()
+        await person.button("“你好”的操作").click()
+        await person.page.get_by_role("menuitem", name="重命名").click()
+        name = person.page.get_by_role("textbox", name="重命名")
+        await name.dispatch_event("keydown", composed)
+        await expect(name).to_be_visible()
+        await name.press("Escape")
         await expect(person.answers.locator("strong")).to_have_text("你好：")
         await person.button("English").click()
         await expect(person.button("中文")).to_be_visible()
@@ -166,23 +192,46 @@ async def test_settings_are_of_one_conversation(person):
         await person.page.get_by_label("Temperature").fill("9")
         await person.button("Save").click()
         await expect(person.page.get_by_role("dialog")).to_be_visible()  # no temperature is so high
-        await person.page.get_by_label("Temperature").fill("0.5")
+        await person.page.get_by_label("Temperature").fill("0.72")
+        await person.page.get_by_label("Presence").fill("0.25")
         await person.page.get_by_label("Thinking").select_option("Off")
         await person.button("Save").click()
         await person.say("Hi")
         await person.answered("Hello")
         asked = pool.requests[-1]
-        assert asked.sampling.temperature == 0.5
+        assert (asked.sampling.temperature, asked.sampling.presence_penalty) == (0.72, 0.25)
         assert (asked.messages[0].role, asked.messages[0].content) == ("system", "Be brief.")
         await person.page.reload()
         await person.ready()
         await person.button("Settings of this chat").click()
-        await expect(person.page.get_by_label("Temperature")).to_have_value("0.5")
+        await expect(person.page.get_by_label("Temperature")).to_have_value("0.72")
         await person.button("Reset").click()
-        await person.button("Save").click()
+        async with person.page.expect_response(lambda answer: answer.request.method == "PATCH"):
+            await person.button("Save").click()
         await person.say("Again")
         await person.answered("Hello", 2)
         assert pool.requests[-1].messages[0].role == "user"
+
+
+@pytest.mark.parametrize("bound", ["minimum", "maximum"])
+async def test_all_that_the_server_takes_can_be_set(workshop, bound):
+    refused = """async (values) => {
+      const { settingsFields } = await import('/page/fields.js');
+      const controls = [...settingsFields(values).node.querySelectorAll('[type=number]')];
+      return controls.filter((control) => !control.value || !control.checkValidity())
+        .map((control) => `${control.name} ${control.value}`);
+    }"""
+    assert await workshop.run(refused, bounds(bound)) == []
+
+
+def bounds(which: str) -> dict[str, float]:
+    """The least, or the most, that each number may be."""
+    found = {}
+    for name, about in SettingsBody.model_json_schema()["properties"].items():
+        for kind in about["anyOf"]:
+            if which in kind or f"exclusiveM{which[1:]}" in kind:
+                found[name] = min(kind.get(which, 1e-6), 2**63 - 1024)  # no number there is greater
+    return found
 
 
 async def test_an_agent_is_made_used_changed_and_deleted(person):
@@ -213,6 +262,25 @@ async def test_an_agent_is_made_used_changed_and_deleted(person):
         await expect(person.see(".card")).to_have_count(0)
 
 
+async def test_an_agent_is_of_the_chat_that_it_was_chosen_for(person):
+    gate = asyncio.Event()
+    async with person.at(FakePool()) as url:
+        async with httpx.AsyncClient(base_url=url) as client:
+            await client.post("/api/v1/agents", json={"name": "Pirate"})
+        await person.open(url)
+        await person.say("Hi")
+        await person.answered("Hello")
+        await person.page.route("**/api/v1/models", after(gate))
+        await person.button("Agents").click()
+        await person.button("Use").click()
+        await person.see(".session").click()
+        await person.answered("Hello")
+        async with person.page.expect_response("**/api/v1/models"):
+            gate.set()
+        await person.caught_up()
+        await expect(person.page.locator("#model")).to_have_value("")
+
+
 async def test_the_operators_part_comes_and_goes(person):
     async with person.at(FakePool()) as url:
         await person.open(url)
@@ -222,3 +290,26 @@ async def test_the_operators_part_comes_and_goes(person):
         await person.button("New chat").first.click()
         await expect(person.see(".operator")).to_have_count(0)
         await expect(person.page.locator("#message")).to_be_visible()
+
+
+async def test_the_operators_part_is_there_alone_and_once(person):
+    gate = asyncio.Event()
+    async with person.at(FakePool()) as url:
+        await person.open(url)
+        await person.say("Apples?")
+        await person.answered("Hello")
+        asked = []
+        person.page.on("request", lambda request: asked.append(request.url))
+        await person.page.route("**/page/operator.js", after(gate))
+        await person.button("Operator").click()
+        await person.see(".session").click()
+        await person.answered("Hello")
+        gate.set()
+        await person.run("() => import('/page/operator.js').then(() => null)")
+        await person.caught_up()
+        assert f"{url}/api/v1/operator" not in asked
+        await person.button("Operator").evaluate("(button) => { button.click(); button.click(); }")
+        await expect(person.see(".op-view")).to_have_count(1)
+        await person.another_renames(url, "Pears")
+        await expect(person.see(".session")).to_have_text("Pears")
+        await expect(person.see(".title")).to_have_text("Operator")

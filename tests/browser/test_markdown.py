@@ -5,20 +5,19 @@ import pytest
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 SHOW = """async (text) => {
-  const { markdown } = await import('/page/markdown.js');
+  const { StreamingMarkdown } = await import('/page/stream.js');
   const box = document.createElement('div');
-  box.append(...markdown(text));
+  new StreamingMarkdown(box).update(text, true);
   return box.innerHTML;
 }"""
 STREAM = """async (text, size) => {
   const { StreamingMarkdown } = await import('/page/stream.js');
-  const { markdown } = await import('/page/markdown.js');
   const box = document.createElement('div');
   const stream = new StreamingMarkdown(box);
   for (let at = size; at < text.length; at += size) stream.update(text.slice(0, at));
   stream.update(text, true);
   const whole = document.createElement('div');
-  whole.append(...markdown(text));
+  new StreamingMarkdown(whole).update(text, true);
   box.normalize();
   whole.normalize();
   return [box.innerHTML, whole.innerHTML];

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 CHAT = {"messages": [{"role": "user", "content": "Hi"}]}
 MOUNT = """async () => {
-  const [view, { el }, { api }, { t, addWords }] = await Promise.all(
-    ['operator', 'dom', 'api', 'i18n'].map((name) => import(`/page/${name}.js`)));
+  const [view, { el }, { addWords }] = await Promise.all(
+    ['operator', 'dom', 'i18n'].map((name) => import(`/page/${name}.js`)));
   addWords(view.words);
   for (const name of ['theme', 'operator']) {
     const link = el('link', { rel: 'stylesheet', href: `/page/${name}.css` });
@@ -26,7 +26,7 @@ MOUNT = """async () => {
   }
   const root = el('section', { class: 'operator' });
   document.body.replaceChildren(root);
-  window.unmount = view.mount(root, { api, t, el });
+  window.unmount = view.mount(root);
 }"""
 HISTORY = """async (views) => {
   const { History, quantile } = await import('/page/operator_figures.js');

@@ -44,6 +44,10 @@ async def test_the_list_is_grouped_by_day_and_opens_what_is_chosen(person):
         await expect(person.see(".session[aria-current=page]")).to_contain_text("Apples?")
         await person.page.go_back()
         await person.answered("about pears")
+        await person.button("New chat").first.click()
+        await expect(person.see(".greeting")).to_be_visible()
+        await person.page.go_back()
+        await person.answered("about pears")
 
 
 async def test_it_is_searched_by_what_was_said(person):
@@ -68,9 +72,49 @@ async def test_a_conversation_gets_another_name(person):
         await person.page.get_by_role("textbox", name="Rename").fill("Fruit")
         await person.page.keyboard.press("Enter")
         await expect(person.see(".session")).to_have_text("Fruit")
+        await expect(person.see(".session")).to_be_focused()
         await expect(person.see(".title")).to_have_text("Fruit")
         await person.page.reload()
         await expect(person.see(".session")).to_have_text("Fruit")
+
+
+async def test_nobody_is_disturbed_by_what_becomes_of_the_list(person):
+    async with person.at(pool("yes")) as url:
+        await talked(person, url, "Apples?")
+        await menu_of(person, "Apples?")
+        rename = person.page.get_by_role("menuitem", name="Rename")
+        await person.another_renames(url, "Pears")
+        await expect(person.see(".title")).to_have_text("Pears")
+        assert await rename.is_visible()
+        await rename.click()
+        await person.page.keyboard.type("Half a na")
+        await person.another_renames(url, "Plums")
+        await expect(person.see(".title")).to_have_text("Plums")
+        await expect(person.page.get_by_role("textbox", name="Rename")).to_have_value("Half a na")
+        await person.page.keyboard.press("Escape")
+        await expect(person.see(".session")).to_have_text("Plums")
+        await person.button("New chat").first.click()
+        await person.caught_up()
+        await person.see(".session").hover()
+        await person.page.mouse.down()
+        async with person.page.expect_response("**/api/v1/sessions?*"):
+            await person.another_renames(url, "Grapes")
+        await person.caught_up()
+        await person.page.mouse.up()
+        await person.answered("yes")
+
+
+async def test_a_button_opens_its_menu_and_closes_it(person):
+    async with person.at(FakePool()) as url:
+        await person.open(url)
+        button, entries = person.button("More"), person.page.get_by_role("menuitem")
+        for _ in range(2):
+            await button.click()
+            await expect(entries.first).to_be_focused()
+            assert await button.get_attribute("aria-expanded") == "true"
+            await button.click()
+            await expect(entries).to_have_count(0)
+            await expect(button).to_have_attribute("aria-expanded", "false")
 
 
 async def test_what_is_deleted_can_be_had_back_for_a_while(person):
@@ -80,6 +124,8 @@ async def test_what_is_deleted_can_be_had_back_for_a_while(person):
         await person.page.get_by_role("menuitem", name="Delete").click()
         await expect(person.see(".session")).to_have_text(["Apples?"])
         await expect(person.see(".greeting")).to_be_visible()
+        note, box = [await person.see(it).bounding_box() for it in (".note", ".composer-box")]
+        assert note["y"] + note["height"] <= box["y"]
         await person.button("Undo").click()
         await expect(person.see(".session")).to_have_count(2)
         await menu_of(person, "Apples?")
@@ -89,6 +135,21 @@ async def test_what_is_deleted_can_be_had_back_for_a_while(person):
             await person.see("#notes").get_by_role("button", name="Close").click()
         await person.page.reload()
         await expect(person.see(".session")).to_have_text(["Pears?"])
+
+
+async def test_what_was_deleted_elsewhere_stays_so(person):
+    person.forgive("status of 404")
+    async with person.at(pool("a")) as url:
+        await talked(person, url, "Apples?")
+        await menu_of(person, "Apples?")
+        await person.page.get_by_role("menuitem", name="Delete").click()
+        async with httpx.AsyncClient(base_url=url) as client:
+            [listed] = (await client.get("/api/v1/sessions")).json()["sessions"]
+            await client.delete(f"/api/v1/sessions/{listed['id']}")
+        async with person.page.expect_response(lambda answer: answer.status == 404):
+            await person.see("#notes").get_by_role("button", name="Close").click()
+        await person.caught_up()
+        await expect(person.see(".sessions .none")).to_be_visible()
 
 
 async def test_what_is_deleted_is_gone_when_the_page_is_left(person):

@@ -9,6 +9,7 @@ from tests.bugs import (
     door,
     embeddings,
     models,
+    page,
     protections,
     recovery,
     scheduling,
@@ -23,6 +24,7 @@ BUGS = (
     *dialects.BUGS,
     *embeddings.BUGS,
     *models.BUGS,
+    *page.BUGS,
     *protections.BUGS,
     *door.BUGS,
 )

@@ -1,7 +1,7 @@
 // Agents: a model with a name, a system prompt and settings of its own. Chosen, made, changed.
 
 import { server } from "./api.js";
-import { confirm, openDialog } from "./dialogs.js";
+import { bannerLine, confirm, openDialog } from "./dialogs.js";
 import { el, fill, icon, iconButton } from "./dom.js";
 import { field, select, settingsFields } from "./fields.js";
 import { t } from "./i18n.js";
@@ -21,7 +21,7 @@ async function list(body, on) {
   try {
     agents = await server.agents();
   } catch (error) {
-    fill(body, wrong(error));
+    fill(body, bannerLine(error.message));
     return;
   }
   const add = el("button", { type: "button", class: "btn primary", onclick: () => edit(body, on, null) },
@@ -57,13 +57,15 @@ async function remove(body, on, agent) {
     on.changed();
     await list(body, on);
   } catch (error) {
-    body.prepend(wrong(error));
+    complain(body, error);
   }
 }
 
-function wrong(error) {
-  return el("div", { class: "banner bad", role: "alert" },
-    icon("warning"), el("span", { dir: "auto" }, error.message));
+/** What went wrong, in the place of what went wrong before. */
+function complain(body, error) {
+  body.querySelector(".banner")?.remove();
+  body.prepend(bannerLine(error.message));
+  body.firstElementChild.scrollIntoView({ block: "nearest" });
 }
 
 /** The form of one agent; `agent` is null for a new one. */
@@ -127,8 +129,6 @@ async function keep(body, on, agent, whole) {
     on.changed();
     await list(body, on);
   } catch (error) {
-    body.querySelector(".banner")?.remove();
-    body.prepend(wrong(error));
-    body.firstElementChild.scrollIntoView({ block: "nearest" });
+    complain(body, error);
   }
 }

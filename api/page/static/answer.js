@@ -70,8 +70,9 @@ export class Answer {
 }
 
 /** Why an answer is not what it could have been, "" if it is. */
-function sentenceOf({ state, reason, error }) {
+function sentenceOf({ state, reason, error, unsaved }) {
   if (state === "failed") return error || t("mark.failed");
+  if (unsaved) return t("mark.unsaved");
   if (state === "cut") return t("mark.cut");
   if (state === "stopped") return t("mark.stopped");
   if (state === "done" && reason === "length") return t("mark.length");
@@ -91,7 +92,7 @@ function ofUsage(usage) {
 }
 
 function ofLive({ tokens, firstMs, writingMs }) {
-  const parts = [t("figures.first", { time: seconds(firstMs) })];
+  const parts = firstMs === null ? [] : [t("figures.first", { time: seconds(firstMs) })];
   if (writingMs > 300) parts.unshift(t("figures.rate", { rate: number((tokens * 1000) / writingMs, 1) }));
   return parts;
 }

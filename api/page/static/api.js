@@ -3,7 +3,7 @@
 import { t } from "./i18n.js";
 
 /** What went wrong: `status` of HTTP (0: no connection), `code` of the server, a sentence. */
-export class ApiError extends Error {
+class ApiError extends Error {
   constructor(status, code, message) {
     super(message);
     this.status = status;

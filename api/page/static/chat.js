@@ -1,5 +1,5 @@
 // One conversation: what it consists of, the turn that runs, and what can be done with both.
-// The screen is told through `screen`: {show, update, renamed, empty, opened, changed, unsent}.
+// The screen is told through `screen`: {show, update, renamed, opened, changed, unsent, again}.
 
 import { server } from "./api.js";
 import { announce, banner, report } from "./dialogs.js";
@@ -33,6 +33,7 @@ export class Chat {
       down: (tries) => this.#down(tries),
       event: (event) => this.#event(event),
     });
+    addEventListener("pagehide", () => this.#takeBack());
   }
 
   start() {
@@ -75,11 +76,18 @@ export class Chat {
   }
 
   #leave() {
+    const { turn } = this;
+    this.#takeBack();
     this.#opening += 1;
     this.#still();
     banner.hide("bad");
-    if (this.turn) this.#line.restart();
+    if (turn) this.#line.restart();
     this.turn = null;
+  }
+
+  /** Nobody will be here when the server takes what it has not taken yet. */
+  #takeBack() {
+    if (this.turn && !this.turn.accepted) this.#unsent("");
   }
 
   /** Take what the server has of a conversation. */
@@ -121,9 +129,9 @@ export class Chat {
     return this.send(text, message.parent ?? null);
   }
 
-  /** Another answer to what `answer` answered. */
-  regenerate(answer) {
-    const parent = answer.role === "user" ? answer.id : answer.parent;
+  /** Another answer to `message`, or to what `message` answered. */
+  regenerate(message) {
+    const parent = message.role === "user" ? message.id : message.parent;
     return this.#begin(null, emptyAnswer(parent), { regenerate: true, parent });
   }
 
@@ -144,7 +152,7 @@ export class Chat {
 
   async #ask(turn) {
     try {
-      if (!this.session) await this.#create();
+      if (!this.session) await this.#create(turn);
     } catch (error) {
       if (turn === this.turn) this.#unsent(error.message);
       return;
@@ -153,13 +161,16 @@ export class Chat {
     turn.sent = this.#line.send({ session_id: this.session.id, ...turn.ask }); // or when it is up
   }
 
-  async #create() {
-    const opening = this.#opening;
+  async #create(turn) {
     const { model, settings } = this.wish;
     const made = await server.create({ model, settings });
-    if (opening !== this.#opening) return;
-    this.session = made;
-    this.#screen.opened();
+    if (turn === this.turn) {
+      this.session = made;
+      this.#screen.opened();
+      return;
+    }
+    await server.remove(made.id); // it was for this turn alone
+    this.#screen.changed();
   }
 
   /** What was to be sent is not at the server: it goes back to where it was written. */
@@ -175,15 +186,16 @@ export class Chat {
     if (user) this.#screen.unsent(user.content);
     if (!sentence) return; // it was stopped before it began
     const again = () => {
-      if (user) this.#screen.unsent("");
+      if (user) this.#screen.again(user.content);
       this.#begin(user && unsentMessage(ask.parent, ask.message), emptyAnswer(user?.id ?? ask.parent), ask);
     };
     banner.show(sentence, { action: t("retry"), run: again });
   }
 
   stop() {
-    if (!this.turn || !this.session) return;
-    if (!this.#line.send({ stop: true })) server.stop(this.session.id).catch(report);
+    if (!this.turn) return;
+    if (!this.turn.sent) this.#unsent("");
+    else if (!this.#line.send({ stop: true })) server.stop(this.session.id).catch(report);
   }
 
   /** Read the branch through the message `id`. */
@@ -225,25 +237,30 @@ export class Chat {
     if (tries === 2) server.me().catch(() => {}); // 401: it is a key that is missing
     this.#blip ||= setTimeout(() => {
       const told = this.turn?.accepted ? "down.answer" : "down";
-      banner.show(t(told), { kind: "down", action: t("down.now"), run: () => this.#line.restart() });
+      banner.show(t(told), { kind: "down", action: t("down.now"), run: () => this.#retry() });
     }, BLIP);
+  }
+
+  #retry() {
+    this.#blip = 0; // for the banner is gone, and is shown again when it fails
+    this.#line.restart();
   }
 
   /** What the server has now; `otherwise` if the turn never got there. */
   async #reload(otherwise) {
-    const opening = this.#opening;
+    const [opening, turn] = [this.#opening, this.turn];
+    const current = () => opening === this.#opening && turn === this.turn;
     try {
       const found = await server.session(this.session.id);
-      if (opening !== this.#opening) return;
+      if (!current()) return;
       if (otherwise && !found.running && found.head === this.before) otherwise();
       else this.#load(found);
     } catch (error) {
-      if (opening === this.#opening) report(error, () => this.#reload(otherwise));
+      if (current()) report(error, () => this.#reload(otherwise));
     }
   }
 
   #event(event) {
-    if (event.type === "title") this.#titled(event);
     if (!this.turn) return;
     if (event.type === "idle") {
       this.#reload(null); // it ended while nobody was there
@@ -254,11 +271,6 @@ export class Chat {
     if (event.type === "compacted") this.#summed(this.turn.summary);
     if (ended) this.#finish(ended);
     else this.#frame ||= requestAnimationFrame(() => this.#draw());
-  }
-
-  #titled({ session_id: id, title }) {
-    if (this.session?.id === id) this.session.title = title;
-    this.#screen.changed();
   }
 
   /** The server has both messages, and its names for them. */
@@ -309,6 +321,7 @@ export class Chat {
     this.turn = null;
     this.#show();
     this.#screen.changed();
-    announce(t(how === "end" ? "said.done" : "said.failed"));
+    if (answer.unsaved) announce(t("mark.unsaved"));
+    else announce(t(how === "end" ? "said.done" : "said.failed"));
   }
 }

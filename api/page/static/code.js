@@ -50,10 +50,6 @@ export class CodeBlock {
     this.#code.append(this.#open);
   }
 
-  finish() {
-    this.#dropOpen();
-  }
-
   #dropOpen() {
     this.#open?.remove();
     this.#open = null;

@@ -2,10 +2,12 @@
 
 import { el, icon } from "./dom.js";
 import { t } from "./i18n.js";
+import { sends } from "./shortcuts.js";
 import { draft, keepDraft } from "./store.js";
 
 const MOST_ROWS = 12;
 const KEEP_AFTER = 300; // ms without a key
+const GAP = "\n\n"; // between a text that came back and what was written since
 
 export class Composer {
   #session; // its id; null is the new one, nothing the one before there was any
@@ -14,7 +16,7 @@ export class Composer {
   #on;
   #box = el("textarea", {
     id: "message", rows: 1, dir: "auto", placeholder: t("composer.placeholder"),
-    "aria-label": t("composer.label"), enterkeyhint: "send",
+    "aria-label": t("composer.label"),
   });
   #button = el("button", { type: "button", class: "send" });
 
@@ -31,10 +33,6 @@ export class Composer {
     this.running(false);
   }
 
-  get text() {
-    return this.#box.value;
-  }
-
   /** Write to the conversation `id` from now on. */
   open(id) {
     if (this.#session === id) return;
@@ -48,6 +46,18 @@ export class Composer {
   write(text) {
     this.#box.value = text;
     this.#changed();
+  }
+
+  /** A text that was not sent comes back. */
+  giveBack(text) {
+    this.write([text, this.#box.value].filter(Boolean).join(GAP));
+    this.#keep();
+  }
+
+  /** A text that came back is sent after all; what somebody has made of it, or written since, stays. */
+  takeOut(text) {
+    const { value } = this.#box;
+    if ((value + GAP).startsWith(text + GAP)) this.write(value.slice(text.length + GAP.length));
   }
 
   focus() {
@@ -94,9 +104,7 @@ export class Composer {
   }
 
   #key(event) {
-    const composing = event.isComposing || event.keyCode === 229; // Enter chooses a character
-    if (event.key !== "Enter" || event.shiftKey || composing) return;
-    if (!matchMedia("(pointer: fine)").matches && !event.ctrlKey) return; // a phone's Enter
+    if (!sends(event)) return;
     event.preventDefault();
     this.#send();
   }

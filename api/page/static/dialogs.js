@@ -24,8 +24,8 @@ export function openDialog(title, body, { kind = "", onclose } = {}) {
   return dialog;
 }
 
-/** Whether somebody agrees to `question`. */
-export function confirm(question, action) {
+/** Whether somebody agrees to `question`; `action` is what they agree with, `otherwise` the other way. */
+export function confirm(question, action, otherwise = t("cancel")) {
   return new Promise((resolve) => {
     let agreed = false;
     const agree = () => {
@@ -35,14 +35,15 @@ export function confirm(question, action) {
     const body = el("div", { class: "dialog-body" },
       el("p", null, question),
       el("div", { class: "dialog-actions" },
-        el("button", { type: "button", class: "btn", onclick: () => dialog.close() }, t("cancel")),
+        el("button", { type: "button", class: "btn", onclick: () => dialog.close() }, otherwise),
         el("button", { type: "button", class: "btn danger", onclick: agree }, action)));
     const dialog = openDialog(action, body, { kind: "small", onclose: () => resolve(agreed) });
   });
 }
 
-/** A menu at `button`: `entries` are `[icon, label, action]`, an action a function or an address. */
+/** A menu at `button`: `entries` are `[icon, label, action, kind]`, an action a function or an address. */
 export function openMenu(button, entries) {
+  if (button.nextElementSibling?.matches(".menu")) return; // this click has just closed it
   const menu = el("div", { class: "menu", role: "menu", popover: "auto" });
   for (const [name, label, action, kind] of entries) menu.append(entry(menu, name, label, action, kind));
   menu.addEventListener("keydown", (event) => moveIn(menu, event));
@@ -105,6 +106,12 @@ export function note(text, { action, onend } = {}) {
   return { end: () => ended(false) };
 }
 
+/** A line that tells of something; `buttons` are what can be done about it. */
+export function bannerLine(text, kind = "bad", ...buttons) {
+  return el("div", { class: `banner ${kind}`, role: kind === "bad" ? "alert" : "status" },
+    icon("warning"), el("span", { dir: "auto" }, text), buttons);
+}
+
 /** The one banner over the conversation: an error with a way out, or the state of the connection. */
 export const banner = {
   show(text, { kind = "bad", action, run } = {}) {
@@ -113,8 +120,7 @@ export const banner = {
       run();
     } }, action);
     const close = iconButton("close", t("close"), () => this.hide());
-    fill(place(), el("div", { class: `banner ${kind}`, role: kind === "bad" ? "alert" : "status" },
-      icon("warning"), el("span", { dir: "auto" }, text), button, close));
+    fill(place(), bannerLine(text, kind, button, close));
     this.kind = kind;
   },
   hide(kind = null) {

@@ -16,11 +16,10 @@ export function el(tag, props, ...children) {
 function set(node, name, value) {
   if (value === null || value === undefined) return;
   if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-  else if (name === "text") node.textContent = value;
   else if (name === "value") node.value = value;
   else if (name === "dataset") Object.assign(node.dataset, value);
   else if (typeof value === "boolean") setFlag(node, name, value);
-  else if (name !== "style") node.setAttribute(name, String(value));
+  else node.setAttribute(name, String(value));
 }
 
 function setFlag(node, name, value) {
@@ -29,7 +28,7 @@ function setFlag(node, name, value) {
 }
 
 /** Append nodes, texts, numbers and lists of them; what is missing is left out. */
-export function append(node, children) {
+function append(node, children) {
   for (const child of children) {
     if (child === null || child === undefined || child === false) continue;
     if (Array.isArray(child)) append(node, child);
@@ -85,7 +84,6 @@ const STROKES = {
   tool: "M14 6a4 4 0 0 1 5 5l-2 .5L15 9.5 14.5 8zM14.5 9.5 5 19",
   leave: "M10 5H5v14h5M14 8l4 4-4 4M9 12h9",
   warning: "M12 4 3 19h18zM12 10v4M12 16.5h.01",
-  fold: "M12 7v10M8 4l4 3 4-3M8 20l4-3 4 3",
 };
 
 export function icon(name) {

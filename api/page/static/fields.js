@@ -4,16 +4,19 @@
 import { el } from "./dom.js";
 import { t } from "./i18n.js";
 
+const INT32 = 2 ** 31 - 1;
+const INT64 = 2 ** 63 - 1024; // the greatest that is a number here
+// The bounds are the server's.
 const NUMBERS = {
-  temperature: { min: 0, max: 2, step: 0.05, placeholder: "0.7" },
-  top_p: { min: 0.01, max: 1, step: 0.01, placeholder: "0.95" },
-  top_k: { min: 0, max: 1000, step: 1, placeholder: "40" },
-  min_p: { min: 0, max: 1, step: 0.01, placeholder: "0" },
-  repetition_penalty: { min: 0.1, max: 2, step: 0.01, placeholder: "1" },
-  presence_penalty: { min: -2, max: 2, step: 0.1, placeholder: "0" },
-  frequency_penalty: { min: -2, max: 2, step: 0.1, placeholder: "0" },
-  max_tokens: { min: 1, max: 1_000_000, step: 1, placeholder: "∞" },
-  seed: { min: 0, max: 4_294_967_295, step: 1, placeholder: "–" },
+  temperature: { min: 0, max: 2, step: "any", placeholder: "0.7" },
+  top_p: { min: 1e-6, max: 1, step: "any", placeholder: "0.95" }, // more than 0
+  top_k: { min: -1, max: INT32, step: 1, placeholder: "40" },
+  min_p: { min: 0, max: 1, step: "any", placeholder: "0" },
+  repetition_penalty: { min: 0.01, max: 10, step: "any", placeholder: "1" },
+  presence_penalty: { min: -2, max: 2, step: "any", placeholder: "0" },
+  frequency_penalty: { min: -2, max: 2, step: "any", placeholder: "0" },
+  max_tokens: { min: 1, max: INT32, step: 1, placeholder: "∞" },
+  seed: { min: -(2 ** 63), max: INT64, step: 1, placeholder: "–" },
 };
 const SWITCHES = ["thinking", "compaction"];
 const LONGEST_PROMPT = 65_536;

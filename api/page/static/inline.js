@@ -32,7 +32,7 @@ export function inline(text, partial = false) {
 }
 
 /** The address of a link if it may be followed, else null. */
-export function safeAddress(address) {
+function safeAddress(address) {
   try {
     const url = new URL(address.trim());
     return ["http:", "https:", "mailto:"].includes(url.protocol) ? url.href : null;
@@ -41,7 +41,7 @@ export function safeAddress(address) {
   }
 }
 
-export function link(address, ...children) {
+function link(address, ...children) {
   const href = safeAddress(address);
   if (!href) return null;
   const where = { href, title: href, target: "_blank", rel: "noopener noreferrer", dir: "auto" };

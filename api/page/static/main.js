@@ -1,6 +1,6 @@
 // Puts the page together: who it is, the parts, and which of them hear of what.
 
-import { api, onUnauthorised, server } from "./api.js";
+import { onUnauthorised, server } from "./api.js";
 import { openAgents } from "./agents.js";
 import { Chat } from "./chat.js";
 import { Composer } from "./composer.js";
@@ -13,7 +13,7 @@ import { Sessions } from "./sessions.js";
 import { openSettings, usualSettings } from "./settings.js";
 import { listen } from "./shortcuts.js";
 import { Sidebar } from "./sidebar.js";
-import { recall, remember, setTabSession, tabSession } from "./store.js";
+import { forgetPerson, recall, remember, setTabSession, tabSession } from "./store.js";
 import { Thread } from "./thread.js";
 
 const app = document.getElementById("app");
@@ -31,13 +31,17 @@ const chat = new Chat({
   renamed: (id, name) => thread.rename(id, name),
   opened,
   changed,
-  unsent: (text) => composer.write(text),
+  unsent: (text) => composer.giveBack(text),
+  again: (text) => composer.takeOut(text),
 });
 const thread = new Thread({
   edit: (message, text) => chat.edit(message, text),
   regenerate: (message) => chat.regenerate(message),
   branch: branchOff,
-  show: (id) => chat.show(id),
+  show: (id, side) => {
+    chat.show(id);
+    thread.focusVersion(id, side);
+  },
   resume: () => chat.send(t("continue.message")),
 });
 const composer = new Composer({
@@ -81,7 +85,7 @@ function changed() {
 }
 
 function named() {
-  const name = chat.session?.title ?? "";
+  const name = leaveOperator ? t("operator") : (chat.session?.title ?? "");
   title.textContent = name;
   document.title = name ? `${name} – Onebox` : "Onebox";
 }
@@ -100,22 +104,26 @@ function greeting() {
         el("strong", null, t(key)), el("span", { class: "muted" }, t(`${key}.text`))))));
 }
 
+function loading() {
+  return el("p", { class: "muted loading" }, t("loading"));
+}
+
 function fresh({ push = true } = {}) {
   showChat();
-  chat.wish = { model: recall("model", ""), settings: usualSettings() };
-  thread.clear();
-  chat.clear();
   if (push) history.pushState({ session: null }, "");
+  chat.wish = { model: recall("model", ""), settings: usualSettings() };
+  chat.clear();
   sidebar.chosen();
   composer.focus();
 }
 
 async function openSession(id, { push = true } = {}) {
   showChat();
-  thread.clear(el("p", { class: "muted loading" }, t("loading")));
   if (push) history.pushState({ session: id }, "");
+  const opening = chat.open(id);
+  thread.clear(loading());
   sidebar.chosen();
-  await chat.open(id);
+  await opening;
   composer.focus();
 }
 
@@ -134,11 +142,11 @@ function agents() {
     bases: () => picker.bases,
     admin: app.classList.contains("admin"),
     changed: () => picker.refresh(),
-    use: async (name) => {
+    use: (name) => {
       fresh();
-      await picker.refresh();
-      picker.set(name);
       chat.change({ model: name });
+      picker.set(name);
+      picker.refresh();
     },
   });
 }
@@ -148,24 +156,28 @@ async function operator() {
   sidebar.chosen();
   if (leaveOperator) return;
   banner.hide("bad");
-  const root = el("section", { class: "operator", tabindex: "-1" });
+  const root = el("section", { class: "operator", tabindex: "-1" }, loading());
+  document.querySelector("main").append(root);
+  app.classList.add("operating");
+  leaveOperator = () => root.remove();
+  named();
   try {
     const { mount, words } = await import("./operator.js");
+    if (!root.isConnected) return; // somebody went on meanwhile
     addWords(words);
     const css = "/page/operator.css";
     if (!document.querySelector(`link[href="${css}"]`)) {
       document.head.append(el("link", { rel: "stylesheet", href: css }));
     }
-    app.classList.add("operating");
-    document.querySelector("main").append(root);
-    const unmount = mount(root, { api, t, el });
-    title.textContent = t("operator");
+    const unmount = mount(root);
     leaveOperator = () => {
-      unmount?.();
+      unmount();
       root.remove();
     };
     root.focus();
   } catch {
+    if (!root.isConnected) return;
+    showChat();
     banner.show(t("operator.missing"));
   }
 }
@@ -174,6 +186,7 @@ function showChat() {
   leaveOperator?.();
   leaveOperator = null;
   app.classList.remove("operating");
+  named();
 }
 
 function build(me) {
@@ -193,9 +206,12 @@ function build(me) {
     el("div", { id: "banner" }), thread.node, composer.node));
 }
 
+/** What is not sent yet is forgotten as well: somebody else may come. */
 async function leave() {
+  chat.clear();
+  composer.write("");
   await server.logout().catch(report);
-  setTabSession(null);
+  forgetPerson();
   location.reload();
 }
 
@@ -220,7 +236,10 @@ async function start() {
     askForKey(() => location.reload(), sentence);
   });
   const me = await server.me().catch((error) => error);
-  if (me instanceof Error) return begin(me);
+  if (me instanceof Error) {
+    if (me.status !== 401) unreachable(me); // else a key is asked for already
+    return;
+  }
   build(me);
   keys();
   addEventListener("popstate", ({ state }) => {
@@ -232,12 +251,10 @@ async function start() {
   else fresh({ push: false });
   chat.start();
   await picker.refresh();
-  return null;
 }
 
-/** The server does not say who this is: a key is asked for already, or it cannot be reached. */
-function begin(error) {
-  if (error.status === 401) return;
+/** The server does not say who this is. */
+function unreachable(error) {
   app.replaceChildren(el("main", { class: "unreachable" }, el("p", { role: "alert" }, error.message),
     el("button", { type: "button", class: "btn", onclick: () => location.reload() }, t("retry"))));
 }

@@ -16,11 +16,6 @@ const ITEM = /^([ \t]*)([-*+]|\d{1,9}[.)])(?:[ \t]+|$)/;
 const TASK = /^\[([ xX])\][ \t]+/;
 const DELIMITERS = /^[ \t]*\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$/;
 
-/** The nodes of a whole text. */
-export function markdown(text) {
-  return readBlocks(text.split("\n")).map((block) => block.build(false));
-}
-
 /** What `lines` consist of: `{line, end, build(partial)}`, and `fence` if it is code that is open. */
 export function readBlocks(lines, depth = 0) {
   const blocks = [];
@@ -68,14 +63,14 @@ function readFence(lines, line) {
   if (!fence) return null;
   let end = line + 1;
   while (end < lines.length && !closesFence(lines[end], fence)) end += 1;
-  const open = end >= lines.length;
-  const build = (partial) => {
-    const block = new CodeBlock(fence.language);
-    block.add(lines.slice(line + 1, end).map((code) => outdent(code, fence.indent)));
-    if (!(open && partial)) block.finish();
-    return block.node;
-  };
-  return { end: Math.min(end + 1, lines.length), build, fence: open ? fence : null };
+  const build = () => codeOf(fence.language, lines.slice(line + 1, end), fence.indent);
+  return { end: Math.min(end + 1, lines.length), build, fence: end < lines.length ? null : fence };
+}
+
+function codeOf(language, lines, indent) {
+  const block = new CodeBlock(language);
+  block.add(lines.map((line) => outdent(line, indent)));
+  return block.node;
 }
 
 function readHeading(lines, line) {
@@ -233,13 +228,7 @@ function readIndented(lines, line) {
     if (indentOf(lines[at]) < 4) break;
     end = at + 1;
   }
-  const build = () => {
-    const block = new CodeBlock("");
-    block.add(lines.slice(line, end).map((code) => outdent(code, 4)));
-    block.finish();
-    return block.node;
-  };
-  return { end, build };
+  return { end, build: () => codeOf("", lines.slice(line, end), 4) };
 }
 
 function readParagraph(lines, line) {

@@ -5,6 +5,7 @@ import { Answer } from "./answer.js";
 import { copyButton } from "./code.js";
 import { el, fill, iconButton } from "./dom.js";
 import { t } from "./i18n.js";
+import { composing, sends } from "./shortcuts.js";
 import { toolResult } from "./tools.js";
 
 export function messageView(message, actions) {
@@ -18,6 +19,8 @@ class AnswerView {
   #bar = el("div", { class: "actions" });
   #more = el("div", { class: "more" });
   #actions;
+  #message;
+  #made = null; // what the buttons were made for
 
   constructor(message, actions) {
     this.#actions = actions;
@@ -26,21 +29,24 @@ class AnswerView {
   }
 
   update(message, siblings, live) {
+    this.#message = message;
     this.#answer.update(message, live);
-    if (live && message.state === "running") return; // its actions wait for its end
-    const running = message.state === "running";
-    this.#bar.hidden = running;
-    if (running) return;
-    fill(this.#bar,
-      copyButton(() => message.content, "icon-only"),
-      iconButton("refresh", t("regenerate"), () => this.#actions.regenerate(message)),
-      iconButton("branch", t("branch"), () => this.#actions.branch(message)),
-      switcher(message, siblings, this.#actions));
+    if (message.state === "running") return; // its actions wait for its end
     const unfinished = ["stopped", "cut"].includes(message.state) || message.reason === "length";
-    const again = message.state === "failed" || message.state === "cut";
+    const again = ["failed", "cut"].includes(message.state);
+    const goesOn = Boolean(unfinished && message.content);
+    const about = [again, goesOn, ...others(message, siblings)].join();
+    if (about === this.#made) return; // who is at a button stays there
+    this.#made = about;
+    const regenerate = () => this.#actions.regenerate(this.#message);
+    fill(this.#bar,
+      copyButton(() => this.#message.content, "icon-only"),
+      iconButton("refresh", t("regenerate"), regenerate, { class: "again" }),
+      iconButton("branch", t("branch"), () => this.#actions.branch(this.#message)),
+      switcher(message.id, siblings, this.#actions));
     fill(this.#more,
-      again && button(t("retry"), () => this.#actions.regenerate(message)),
-      unfinished && message.content && button(t("continue"), () => this.#actions.resume(message)));
+      again && button(t("retry"), regenerate),
+      goesOn && button(t("continue"), () => this.#actions.resume(this.#message)));
   }
 }
 
@@ -48,6 +54,8 @@ class UserView {
   #text = el("div", { class: "bubble", dir: "auto" });
   #bar = el("div", { class: "actions" });
   #actions;
+  #message;
+  #made = null; // what the buttons were made for
 
   constructor(message, actions) {
     this.#actions = actions;
@@ -55,11 +63,15 @@ class UserView {
   }
 
   update(message, siblings) {
+    this.#message = message;
     if (this.#text.textContent !== message.content) this.#text.textContent = message.content;
+    const about = others(message, siblings).join();
+    if (about === this.#made) return; // who is at a button stays there
+    this.#made = about;
     fill(this.#bar,
-      switcher(message, siblings, this.#actions),
-      copyButton(() => message.content, "icon-only"),
-      iconButton("edit", t("edit"), () => this.#edit(message)));
+      switcher(message.id, siblings, this.#actions),
+      copyButton(() => this.#message.content, "icon-only"),
+      iconButton("edit", t("edit"), () => this.#edit(this.#message), { class: "edit" }));
   }
 
   /** The text in a box of its own, in the place of the message. */
@@ -69,6 +81,7 @@ class UserView {
     const end = () => {
       form.replaceWith(this.#text);
       this.#bar.hidden = false;
+      this.#bar.querySelector(".edit").focus();
     };
     const send = () => {
       if (!box.value.trim() || this.#actions.edit(message, box.value) === false) return;
@@ -77,9 +90,8 @@ class UserView {
     const form = el("div", { class: "editor" }, box,
       el("div", { class: "dialog-actions" }, button(t("cancel"), end), button(t("send"), send, "primary")));
     box.addEventListener("keydown", (event) => {
-      if (event.isComposing) return;
-      if (event.key === "Escape") end();
-      else if (event.key === "Enter" && !event.shiftKey) send();
+      if (sends(event)) send();
+      else if (event.key === "Escape" && !composing(event)) end();
       else return;
       event.preventDefault();
       event.stopPropagation();
@@ -107,12 +119,19 @@ function button(label, onclick, kind = "") {
   return el("button", { type: "button", class: `btn small ${kind}`, onclick }, label);
 }
 
+/** The other versions of `message`, with a gap for itself, which gets its id only when it is stored. */
+function others(message, siblings) {
+  return siblings.map((id) => (id === message.id ? "" : id));
+}
+
 /** ‹ 2/3 › between the versions of a message. */
-function switcher(message, siblings, actions) {
+function switcher(id, siblings, actions) {
   if (siblings.length < 2) return null;
-  const at = siblings.indexOf(message.id);
-  const step = (by, name, label) =>
-    iconButton(name, label, () => actions.show(siblings[at + by]), { disabled: !siblings[at + by] });
+  const at = siblings.indexOf(id);
+  const step = (by, side, label) => {
+    const other = siblings[at + by];
+    return iconButton(side, label, () => actions.show(other, side), { class: side, disabled: !other });
+  };
   return el("span", { class: "switcher", role: "group", "aria-label": t("versions") },
     step(-1, "left", t("version.previous")),
     el("span", { class: "num" }, `${at + 1}/${siblings.length}`),

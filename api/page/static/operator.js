@@ -1,8 +1,12 @@
 // What an operator sees and does: load, speed, latency, models, requests, log. Looks once a second
 // while somebody can see it.
 
+import { api } from "./api.js";
+import { confirm } from "./dialogs.js";
+import { el } from "./dom.js";
+import { number, t } from "./i18n.js";
 import { bar, histogram, line } from "./operator_charts.js";
-import { History, bytes, duration, number, percent, short } from "./operator_figures.js";
+import { History, bytes, duration, percent, short } from "./operator_figures.js";
 import { logTail } from "./operator_log.js";
 import { brief, modelsTable, requestsTable } from "./operator_tables.js";
 
@@ -12,19 +16,18 @@ const PERIOD = 1000; // ms
 const SMOOTH = 5; // looks that a speed is the mean of
 
 /** Fills `root`; what is returned takes the view away. */
-export function mount(root, { api, t, el }) {
-  const tools = { api, t, el };
-  const [stale, told] = [note(el, "op-stale"), note(el, "op-told")];
-  const parts = layout(tools, {
-    unload: (model) => tell(told, unload(tools, model)),
-    end: (request) => tell(told, end(tools, request)),
+export function mount(root) {
+  const [stale, told] = [note("op-stale"), note("op-told")];
+  const parts = layout({
+    unload: (model) => tell(told, unload(model)),
+    end: (request) => tell(told, end(request)),
   });
   root.replaceChildren(stale.node, told.node, parts.node);
-  return everySecond(watcher(tools, stale, parts));
+  return everySecond(watcher(stale, parts));
 }
 
 /** Takes one look at the server and shows it; the milliseconds until the next, null for none. */
-function watcher({ api, t }, stale, parts) {
+function watcher(stale, parts) {
   const history = new History();
   const clock = () => performance.now() / 1000;
   let seen = clock();
@@ -68,7 +71,7 @@ function everySecond(look) {
 }
 
 /** A line for people that is there while it says something. */
-function note(el, kind) {
+function note(kind) {
   const node = el("p", { class: `banner ${kind}`, role: "status", hidden: true });
   const say = (text) => {
     node.hidden = !text;
@@ -84,15 +87,14 @@ async function tell(told, action) {
 }
 
 /** All of the view: its node, and `set(history)`. */
-function layout(tools, on) {
-  const { el, t } = tools;
+function layout(on) {
   const about = el("p", { class: "muted op-about" });
-  const cards = cardsOf(tools);
-  const box = boxOf(tools);
-  const [ttft, itl] = ["ttft", "itl"].map((name) => histogram(el, t, t(`operator.${name}`)));
-  const models = modelsTable(tools, on.unload);
-  const requests = requestsTable(tools, on.end);
-  const log = logTail(tools);
+  const cards = cardsOf();
+  const box = boxOf();
+  const [ttft, itl] = ["ttft", "itl"].map((name) => histogram(t(`operator.${name}`)));
+  const models = modelsTable(on.unload);
+  const requests = requestsTable(on.end);
+  const log = logTail();
   const section = (title, extra, ...nodes) =>
     el("section", { class: "op-section" }, el("div", { class: "op-head" }, el("h2", null, title), extra), nodes);
   const nodes = [
@@ -119,7 +121,7 @@ function layout(tools, on) {
 }
 
 /** The figures at the top. */
-function cardsOf({ el, t }) {
+function cardsOf() {
   const made = {};
   const card = (name, extra) => {
     const value = el("strong", { class: "op-value" }, "–");
@@ -130,9 +132,9 @@ function cardsOf({ el, t }) {
     };
     return el("div", { class: "card op-card" }, el("h3", null, t(`operator.${name}`)), value, extra, what);
   };
-  const speed = line(el);
-  const kv = bar(el, t("operator.kv"));
-  const hits = bar(el, t("operator.hits"));
+  const speed = line();
+  const kv = bar(t("operator.kv"));
+  const hits = bar(t("operator.hits"));
   const node = el("div", { class: "op-cards" },
     card("running"), card("waiting"), card("speed", speed.node), card("kv", kv.node), card("hits", hits.node), card("restarts"));
   const set = (history) => {
@@ -159,13 +161,13 @@ function cardsOf({ el, t }) {
 }
 
 /** Processor, memory and graphics cards. */
-function boxOf({ el, t }) {
+function boxOf() {
   const node = el("div", { class: "op-cards op-box" });
   const gauges = [];
   const gauge = (place, title) => {
     if (!gauges[place]) {
       const value = el("strong", { class: "op-value small" });
-      const share = bar(el, title);
+      const share = bar(title);
       const what = el("span", { class: "muted op-what" });
       node.append(el("div", { class: "card op-card" }, el("h3", null, title), value, share.node, what));
       gauges[place] = (part, whole, below) => {
@@ -181,45 +183,25 @@ function boxOf({ el, t }) {
     gauge(0, t("operator.cpu"))(now.cpu_percent, 100, "");
     gauge(1, t("operator.memory"))(now.memory.used, now.memory.total, sized(now.memory));
     now.vram.forEach((card, place) => {
-      gauge(2 + place, t("operator.vram", card))(card.used, card.total, sized(card));
+      gauge(2 + place, card.name)(card.used, card.total, sized(card));
     });
   };
   return { node, set };
 }
 
 /** What there is to say afterwards, as of `end`. */
-async function unload(tools, model) {
-  const { api, t } = tools;
-  const sure = await confirmed(tools, t("operator.unload.ask", model), t("operator.unload.why"), t("operator.unload"));
+async function unload(model) {
+  const sure = await confirm(t("operator.unload.ask", model), t("operator.unload"), t("operator.keep"));
   if (sure) await api(`/api/v1/operator/models/${encodeURIComponent(model.name)}/unload`, { method: "POST", body: {} });
   return "";
 }
 
 /** What there is to say afterwards. */
-async function end(tools, request) {
-  const { api, t } = tools;
+async function end(request) {
   const about = { id: brief(request.id), who: request.tenant || t("operator.nobody"), model: request.model };
-  const sure = await confirmed(tools, t("operator.cancel.ask"), t("operator.cancel.why", about), t("operator.cancel"));
+  const sure = await confirm(t("operator.cancel.ask", about), t("operator.cancel"), t("operator.keep"));
   if (!sure) return "";
   const path = `/api/v1/operator/requests/${encodeURIComponent(request.id)}/cancel`;
   const { cancelled } = await api(path, { method: "POST", body: {} });
   return cancelled ? "" : t("operator.cancel.late");
-}
-
-/** Whether somebody says yes. */
-function confirmed({ el, t }, question, why, yes) {
-  return new Promise((resolve) => {
-    const dialog = el("dialog", { class: "op-dialog", "aria-labelledby": "op-question" },
-      el("h2", { id: "op-question" }, question),
-      el("p", { class: "muted" }, why),
-      el("div", { class: "op-buttons" },
-        el("button", { type: "button", class: "btn", onclick: () => dialog.close("") }, t("operator.keep")),
-        el("button", { type: "button", class: "btn danger", onclick: () => dialog.close("yes") }, yes)));
-    dialog.addEventListener("close", () => {
-      dialog.remove();
-      resolve(dialog.returnValue === "yes");
-    });
-    document.body.append(dialog);
-    dialog.showModal();
-  });
 }

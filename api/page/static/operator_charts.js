@@ -1,12 +1,14 @@
 // What the operator's view draws: bars that fill, a line of the last minute, a histogram. Sizes are
 // set by script, as no style may stand in the page.
 
+import { el } from "./dom.js";
+import { t } from "./i18n.js";
 import { bound, latency, quantile, short } from "./operator_figures.js";
 
 const QUANTILES = [["p50", 0.5], ["p90", 0.9], ["p99", 0.99]];
 
 /** A bar that shows a share; `set(part, whole)`. */
-export function bar(el, label) {
+export function bar(label) {
   const fill = el("div", { class: "op-fill" });
   const node = el("div", { class: "op-bar", role: "meter", "aria-label": label, "aria-valuemin": 0, "aria-valuemax": 100 }, fill);
   const set = (part, whole) => {
@@ -19,7 +21,7 @@ export function bar(el, label) {
 }
 
 /** A line through values, the newest at the right; `set(values)`. */
-export function line(el) {
+export function line() {
   const stroke = el("svg:polyline", { class: "op-line" });
   const area = el("svg:polygon", { class: "op-area" });
   const node = el("svg:svg", { class: "op-spark", viewBox: "0 0 60 20", preserveAspectRatio: "none", "aria-hidden": "true" }, area, stroke);
@@ -34,7 +36,7 @@ export function line(el) {
 }
 
 /** A histogram with its quantiles; `set({last, ever}, time)`. */
-export function histogram(el, t, title) {
+export function histogram(title) {
   const columns = [];
   const plot = el("div", { class: "op-plot", role: "img" });
   const told = QUANTILES.map(([name]) => ({ name, value: el("strong", { class: "num" }, "–") }));
@@ -46,8 +48,8 @@ export function histogram(el, t, title) {
       told.map(({ name, value }) => el("div", null, el("dt", null, name), el("dd", null, value)))),
     plot, ever);
   const set = (spread, time) => {
-    if (!columns.length) columns.push(...draw(el, plot, spread.last.buckets));
-    fill(columns, spread.last, t);
+    if (!columns.length) columns.push(...draw(plot, spread.last.buckets));
+    fill(columns, spread.last);
     const values = quantiles(spread.last);
     told.forEach(({ value }, place) => { value.textContent = values[place]; });
     count.textContent = t(spread.last.count ? "operator.last" : "operator.none", { count: short(spread.last.count), time });
@@ -63,7 +65,7 @@ function quantiles(spread) {
   return QUANTILES.map(([, share]) => latency(quantile(spread, share), longest));
 }
 
-function draw(el, plot, buckets) {
+function draw(plot, buckets) {
   return buckets.map(([from, to]) => {
     const fill = el("div", { class: "op-column-fill" });
     const label = to === Infinity ? "∞" : bound(to);
@@ -73,7 +75,7 @@ function draw(el, plot, buckets) {
   });
 }
 
-function fill(columns, { buckets }, t) {
+function fill(columns, { buckets }) {
   const most = Math.max(...buckets.map(([, , count]) => count), 1);
   columns.forEach(({ column, fill, from, to }, place) => {
     const count = buckets[place][2];

@@ -1,6 +1,8 @@
 // Figures from what the server has counted: differences, rates, quantiles, and how they are
 // written. Knows no element of the page.
 
+import { number } from "./i18n.js";
+
 const WINDOW = 60; // seconds
 
 /** The last minute of what an operator saw. */
@@ -80,15 +82,6 @@ export function quantile({ buckets, count }, share) {
     left -= number;
   }
   return Infinity;
-}
-
-const locale = () => document.documentElement.lang || "en";
-
-export function number(value, digits = 0) {
-  return value.toLocaleString(locale(), {
-    minimumFractionDigits: digits,
-    maximumFractionDigits: digits,
-  });
 }
 
 /** 950, 12.3k, 4.56M. */

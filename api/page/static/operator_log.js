@@ -1,51 +1,67 @@
 // The end of the server's log. Who scrolls up to read is not disturbed: what is new waits until
 // they are at the end again.
 
+import { el } from "./dom.js";
+import { t } from "./i18n.js";
+
 const RANK = { DEBUG: 0, INFO: 1, WARNING: 2, ERROR: 3, CRITICAL: 4 };
 const NEAR = 24; // pixels from the end that still are the end
 
 /** `set(lines)` shows the lines that the server has now. */
-export function logTail({ el, t }) {
+export function logTail() {
   let lines = [];
   let shown = [];
-  let least = 0;
   const list = el("ol", { class: "op-log", tabindex: 0, "aria-label": t("operator.log") });
-  const more = el("button", { type: "button", class: "btn small op-more", hidden: true, onclick: () => { show(); toEnd(); } });
+  const more = el("button", { type: "button", class: "btn small op-more", hidden: true, onclick: () => showEnd() });
   const nothing = el("p", { class: "muted op-empty" }, t("operator.log.none"));
-  const choice = el("select", { "aria-label": t("operator.log.level"), onchange: () => { least = Number(choice.value); shown = []; list.replaceChildren(); show(); toEnd(); } },
-    [["operator.log.all", 0], ["operator.log.warning", 2], ["operator.log.error", 3]].map(([key, rank]) => el("option", { value: String(rank) }, t(key))));
-  const toEnd = () => { list.scrollTop = list.scrollHeight; };
+  const choice = levelChoice(() => {
+    shown = [];
+    list.replaceChildren();
+    showEnd();
+  });
+  const wanted = () => lines.filter((line) => (RANK[line.level] ?? 1) >= Number(choice.value));
   const atEnd = () => list.scrollHeight - list.scrollTop - list.clientHeight < NEAR;
 
-  function show() {
-    const wanted = lines.filter((line) => (RANK[line.level] ?? 1) >= least);
-    const fresh = wanted.slice(after(shown, wanted));
-    const gone = shown.length + fresh.length - wanted.length;
-    for (let left = gone; left > 0; left -= 1) list.firstElementChild?.remove();
-    list.append(...fresh.map((line) => entry(el, line)));
-    shown = wanted;
+  function showEnd() {
+    const before = shown;
+    shown = wanted();
+    renew(list, before, shown);
     more.hidden = true;
-    nothing.hidden = wanted.length > 0;
-    list.hidden = wanted.length === 0;
+    nothing.hidden = shown.length > 0;
+    list.hidden = shown.length === 0;
+    list.scrollTop = list.scrollHeight;
   }
 
   list.addEventListener("scroll", () => {
-    if (!more.hidden && atEnd()) { show(); toEnd(); }
+    if (!more.hidden && atEnd()) showEnd();
   });
   const set = (now) => {
     lines = now;
     if (atEnd()) {
-      show();
-      toEnd();
+      showEnd();
       return;
     }
-    const wanted = lines.filter((line) => (RANK[line.level] ?? 1) >= least);
-    const waiting = wanted.length - after(shown, wanted);
+    const waiting = wanted().length - after(shown, wanted());
     more.hidden = waiting === 0;
     more.textContent = t("operator.log.paused", { count: waiting });
   };
   const node = el("div", { class: "card op-log-card" }, el("div", { class: "op-log-room" }, list, more), nothing);
   return { node, choice, set };
+}
+
+/** Take lines that are gone out of `list`, and put in those that are new. */
+function renew(list, shown, lines) {
+  const fresh = lines.slice(after(shown, lines));
+  const gone = shown.length + fresh.length - lines.length;
+  for (let left = gone; left > 0; left -= 1) list.firstElementChild?.remove();
+  list.append(...fresh.map(entry));
+}
+
+/** How grave a line has to be to be shown, as its rank. */
+function levelChoice(onchange) {
+  const levels = [["operator.log.all", 0], ["operator.log.warning", RANK.WARNING], ["operator.log.error", RANK.ERROR]];
+  return el("select", { "aria-label": t("operator.log.level"), onchange },
+    levels.map(([key, rank]) => el("option", { value: String(rank) }, t(key))));
 }
 
 /** How many of `lines` are among those that are shown. */
@@ -59,7 +75,7 @@ function after(shown, lines) {
   return 0;
 }
 
-function entry(el, { time, level, logger, text }) {
+function entry({ time, level, logger, text }) {
   const clock = new Date(time * 1000);
   const shown = clock.toLocaleTimeString(document.documentElement.lang || "en", { hour12: false });
   return el("li", { class: `op-entry op-${level.toLowerCase()}` },

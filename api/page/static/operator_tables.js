@@ -1,7 +1,9 @@
 // The tables of the operator's view: models and requests. A row stays the same element while its
 // subject is there, so that what is focused or about to be clicked is not torn away.
 
-import { bytes, duration, number, percent, short } from "./operator_figures.js";
+import { el } from "./dom.js";
+import { number, t } from "./i18n.js";
+import { bytes, duration, percent, short } from "./operator_figures.js";
 
 const MOST = 100; // rows
 
@@ -13,13 +15,13 @@ class Live {
   #below;
   #words;
 
-  constructor(el, columns, words, makeRow) {
+  constructor(columns, words, makeRow) {
     this.makeRow = makeRow;
     this.#words = words;
     this.#body = el("tbody");
     this.#below = el("p", { class: "muted op-empty" });
     const heads = columns.map(([, title, kind]) => el("th", { scope: "col", class: kind }, title));
-    const table = el("table", { class: "grid op-table" }, el("thead", null, el("tr", null, heads)), this.#body);
+    const table = el("table", { class: "op-table" }, el("thead", null, el("tr", null, heads)), this.#body);
     this.node = el("div", { class: "card op-rows" }, table, this.#below);
   }
 
@@ -48,12 +50,12 @@ class Live {
   }
 }
 
-function said(t, nothing) {
+function said(nothing) {
   return { nothing: t(nothing), more: (left) => t("operator.more", { count: number(left) }) };
 }
 
 /** Cells of a row by name; `columns` are `[name, title, kind]`. */
-function cellsOf(el, columns) {
+function cellsOf(columns) {
   const cells = {};
   for (const [name, title, kind] of columns) {
     cells[name] = el("td", { class: kind, dataset: { label: title } });
@@ -67,13 +69,13 @@ function write(cell, text) {
 
 const KINDS = { ready: "ok", running: "ok", loading: "warn", waiting: "warn", restarting: "warn", draining: "warn", failed: "bad", stopped: "bad" };
 
-function showState(pill, state, t) {
+function showState(pill, state) {
   write(pill, t(`operator.state.${state}`));
   pill.className = `pill ${KINDS[state] ?? ""}`;
 }
 
 /** All models in memory; `unload(model)` is asked for by a button. */
-export function modelsTable({ el, t }, unload) {
+export function modelsTable(unload) {
   const columns = [
     ["name", t("operator.model"), "op-name"],
     ["state", t("operator.state"), ""],
@@ -88,7 +90,7 @@ export function modelsTable({ el, t }, unload) {
     ["act", "", "op-act"],
   ];
   const makeRow = (first) => {
-    const cells = cellsOf(el, columns);
+    const cells = cellsOf(columns);
     const pill = el("span", { class: "pill" });
     let model = first;
     cells.state.append(pill);
@@ -96,36 +98,36 @@ export function modelsTable({ el, t }, unload) {
     const set = (now) => {
       model = now;
       write(cells.name, now.name);
-      showState(pill, now.state, t);
+      showState(pill, now.state);
       pill.title = now.detail;
       write(cells.running, `${number(now.running)} / ${number(now.slots)}`);
       write(cells.waiting, number(now.waiting));
       write(cells.kv, percent(now.kv_used, now.kv_total));
       write(cells.hits, percent(now.cached_tokens, now.prompt_tokens));
       write(cells.made, short(now.completion_tokens));
-      write(cells.size, sizeOf(now, t));
+      write(cells.size, sizeOf(now));
       write(cells.pid, now.pid === null ? "–" : String(now.pid));
-      write(cells.leaves, leaving(now, t));
+      write(cells.leaves, leaving(now));
     };
     return { node: el("tr", null, columns.map(([name]) => cells[name])), set };
   };
-  const table = new Live(el, columns, said(t, "operator.models.none"), makeRow);
+  const table = new Live(columns, said("operator.models.none"), makeRow);
   return { node: table.node, set: (models) => table.set(models, (model) => model.name) };
 }
 
-function sizeOf({ memory, vram }, t) {
+function sizeOf({ memory, vram }) {
   const ram = memory === null ? "–" : bytes(memory);
   return vram ? t("operator.size.vram", { ram, vram: bytes(vram) }) : ram;
 }
 
-function leaving({ expires_in: left }, t) {
+function leaving({ expires_in: left }) {
   if (left === null) return t("operator.leaves.never");
   if (left <= 0) return t("operator.leaves.soon");
   return t("operator.leaves.in", { time: duration(left) });
 }
 
 /** All requests that are not answered yet; `end(request)` is asked for by a button. */
-export function requestsTable({ el, t }, end) {
+export function requestsTable(end) {
   const columns = [
     ["id", t("operator.request"), "op-name"],
     ["who", t("operator.who"), ""],
@@ -136,7 +138,7 @@ export function requestsTable({ el, t }, end) {
     ["act", "", "op-act"],
   ];
   const makeRow = (first) => {
-    const cells = cellsOf(el, columns);
+    const cells = cellsOf(columns);
     const pill = el("span", { class: "pill" });
     let request = first;
     cells.state.append(pill);
@@ -148,13 +150,13 @@ export function requestsTable({ el, t }, end) {
       cells.id.title = now.id;
       write(cells.who, now.tenant || "–");
       write(cells.model, now.model);
-      showState(pill, now.state, t);
+      showState(pill, now.state);
       write(cells.age, duration(now.seconds));
       write(cells.tokens, number(now.tokens));
     };
     return { node: el("tr", null, columns.map(([name]) => cells[name])), set };
   };
-  const table = new Live(el, columns, said(t, "operator.requests.none"), makeRow);
+  const table = new Live(columns, said("operator.requests.none"), makeRow);
   return { node: table.node, set: (requests) => table.set(numbered(requests), (request) => request.key) };
 }
 

@@ -4,9 +4,11 @@ import { server } from "./api.js";
 import { announce, note, openMenu, report } from "./dialogs.js";
 import { el, fill, icon, iconButton } from "./dom.js";
 import { dayOf, t } from "./i18n.js";
+import { composing } from "./shortcuts.js";
 
 const LOOK_AGAIN = 3_000; // ms, while answers are written that this page does not follow
 const TYPING = 200; // ms after the last key until it is searched
+const IN_USE = 500; // ms until it is seen whether the list can be shown anew
 const MOST_BYTES = 16 << 20; // of a file that is imported
 
 export class Sessions {
@@ -44,8 +46,8 @@ export class Sessions {
 
   select(id) {
     this.#current = id;
-    for (const row of this.#list.querySelectorAll("[data-id]")) {
-      row.querySelector("a, button").ariaCurrent = row.dataset.id === id ? "page" : null;
+    for (const open of this.#list.querySelectorAll(".session")) {
+      open.ariaCurrent = open.parentNode.dataset.id === id ? "page" : null;
     }
   }
 
@@ -79,7 +81,13 @@ export class Sessions {
     this.#query = query;
   }
 
+  /** Show what was found, but take nothing away that somebody is at. */
   #show() {
+    clearTimeout(this.#poll);
+    if (this.#list.querySelector(":popover-open, :active, .rename")) {
+      this.#poll = setTimeout(() => this.#show(), IN_USE);
+      return;
+    }
     const shown = this.#found.filter(({ id }) => !this.#leaving.has(id));
     const focused = document.activeElement?.closest?.("[data-id]")?.dataset.id;
     const days = Map.groupBy(shown, ({ updated }) => dayOf(updated));
@@ -91,7 +99,6 @@ export class Sessions {
     if (this.#more) parts.push(el("button", more, t("more")));
     fill(this.#list, parts);
     this.select(this.#current);
-    clearTimeout(this.#poll);
     if (shown.some(({ id, running }) => running && id !== this.#current)) {
       this.#poll = setTimeout(() => this.refresh(), LOOK_AGAIN);
     }
@@ -105,17 +112,17 @@ export class Sessions {
       el("span", { class: "session-title", dir: "auto" }, title),
       session.snippet && el("span", { class: "snippet muted", dir: "auto" }, session.snippet));
     const more = iconButton("more", t("actions.of", { title }), () => openMenu(more, [
-      ["edit", t("rename"), () => this.#rename(row, session)],
+      ["edit", t("rename"), () => this.#rename(row, [open, more], session)],
       ["download", t("export.json"), server.exported(session.id, "json")],
       ["download", t("export.markdown"), server.exported(session.id, "markdown")],
       ["trash", t("delete"), () => this.#remove(session), "danger"],
     ]), { class: "row-more", "aria-haspopup": "menu", "aria-expanded": "false" });
     const row = el("li", { dataset: { id: session.id } }, open, more);
-    open.addEventListener("dblclick", () => this.#rename(row, session));
     return row;
   }
 
-  #rename(row, session) {
+  /** A box for the title in the place of what the row consists of, its `parts`. */
+  #rename(row, parts, session) {
     const box = el("input", {
       class: "rename", dir: "auto", maxlength: 200, "aria-label": t("rename"), value: session.title,
     });
@@ -124,12 +131,15 @@ export class Sessions {
       if (over) return;
       over = true;
       const title = box.value.trim();
-      if (keep && title && title !== session.title) await this.#name(session, title);
+      if (keep && title && title !== session.title) await this.#name(session.id, title);
+      const focused = document.activeElement === box;
+      fill(row, parts);
+      if (focused) parts[0].focus();
       this.#show();
     };
     box.addEventListener("blur", () => end(true));
     box.addEventListener("keydown", (event) => {
-      if (event.isComposing) return;
+      if (composing(event)) return;
       if (event.key === "Enter") end(true);
       if (event.key === "Escape") end(false);
       event.stopPropagation();
@@ -139,10 +149,11 @@ export class Sessions {
     box.select();
   }
 
-  async #name(session, title) {
+  async #name(id, title) {
     try {
-      Object.assign(session, await server.change(session.id, { title }));
-      this.#on.renamed(session);
+      const named = await server.change(id, { title });
+      this.#found = this.#found.map((session) => (session.id === id ? { ...session, title: named.title } : session));
+      this.#on.renamed(named);
     } catch (error) {
       report(error);
     }
@@ -161,12 +172,14 @@ export class Sessions {
   }
 
   async #settle(id, wanted) {
+    let gone = !wanted;
     try {
       if (!wanted) await server.remove(id);
-      if (!wanted) this.#found = this.#found.filter((session) => session.id !== id);
     } catch (error) {
-      if (error.status !== 404) report(error);
+      gone = error.status === 404; // somebody was quicker
+      if (!gone) report(error);
     }
+    if (gone) this.#found = this.#found.filter((session) => session.id !== id);
     this.#leaving.delete(id);
     this.#show();
   }

@@ -18,10 +18,19 @@ const KEYS = [
   [["?"], "keys.help"],
 ];
 
+/** Whether a key belongs to an input method, whose Enter chooses a character. */
+export const composing = (event) => event.isComposing || event.keyCode === 229; // the latter in Safari
+
+/** Whether a key sends what is written; on a phone Enter alone begins a new line. */
+export function sends(event) {
+  if (event.key !== "Enter" || event.shiftKey || composing(event)) return false;
+  return event.ctrlKey || matchMedia("(pointer: fine)").matches;
+}
+
 /** `on`: `{stop(): whether something was, search, fresh, sidebar, copy, write}`. */
 export function listen(on) {
   document.addEventListener("keydown", (event) => {
-    if (event.defaultPrevented || event.isComposing) return;
+    if (event.defaultPrevented || composing(event)) return;
     const action = chosen(event, on);
     if (!action || action() === false) return;
     event.preventDefault();

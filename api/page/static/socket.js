@@ -112,6 +112,8 @@ export class Line {
 
   /** Try now: the network is back, or somebody looks at the page again. */
   #hurry() {
-    if (this.#wanted && !this.#socket) this.#connect();
+    if (!this.#wanted) return;
+    if (!this.#socket) this.#connect();
+    else if (this.send({ ping: true })) this.#expect(this.#socket); // it may have died unseen
   }
 }

@@ -1,4 +1,5 @@
-// What this browser remembers of how somebody likes the page. Never a conversation, never a key.
+// What this browser remembers: how somebody likes the page, and what they have not sent yet, until they
+// sign out. Never what was said, never a key.
 
 const PREFIX = "onebox.";
 const MOST_DRAFTS = 100;
@@ -33,6 +34,11 @@ export function keepDraft(session, text) {
   const { [session ?? ""]: _, ...kept } = drafts();
   if (text && text.length <= LONGEST_DRAFT) kept[session ?? ""] = text;
   remember("drafts", Object.fromEntries(Object.entries(kept).slice(-MOST_DRAFTS)));
+}
+
+/** Forget what only who was signed in should see. */
+export function forgetPerson() {
+  for (const key of ["drafts", "settings", "model"]) remember(key, null);
 }
 
 function drafts() {

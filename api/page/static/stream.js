@@ -38,7 +38,7 @@ export class StreamingMarkdown {
     const last = blocks.at(-1);
     const sure = done ? blocks.length : sureBlocks(blocks, lines.length);
     for (const node of this.#loose) node.remove();
-    const nodes = blocks.map((block) => this.#build(block, !done && block === last, done));
+    const nodes = blocks.map((block) => this.#build(block, !done && block === last));
     this.#root.append(...nodes);
     this.#loose = nodes.slice(sure);
     const from = blocks[sure]?.line ?? (done ? lines.length : (last?.line ?? 0));
@@ -48,10 +48,8 @@ export class StreamingMarkdown {
     this.#loose = [];
   }
 
-  #build(block, partial, done) {
-    const { fence } = block;
-    if (!fence || done || !partial) return block.build(partial);
-    return this.#openCode(block);
+  #build(block, partial) {
+    return block.fence && partial ? this.#openCode(block) : block.build(partial);
   }
 
   /** Code that is open is fed line by line from now on. */
@@ -84,7 +82,6 @@ export class StreamingMarkdown {
   }
 
   #closeCode(at) {
-    this.#code.block.finish();
     this.#code = null;
     this.#loose = [];
     this.#start = at;

@@ -91,6 +91,12 @@ export class Thread {
     this.#views.set(name, view);
   }
 
+  /** Whoever came to the version `id` by the button on one `side` is at this button there, or the other. */
+  focusVersion(id, side) {
+    const buttons = [...(this.#views.get(id)?.node.querySelectorAll(".switcher :enabled") ?? [])];
+    (buttons.find((button) => button.matches(`.${side}`)) ?? buttons[0])?.focus();
+  }
+
   toEnd() {
     this.#follow = true;
     this.#keepUp();
@@ -99,7 +105,11 @@ export class Thread {
   #keepUp() {
     const { scroller } = this;
     if (this.#follow) scroller.scrollTop = scroller.scrollHeight;
-    this.#top = scroller.scrollTop;
+    this.#moved(scroller.scrollTop);
+  }
+
+  #moved(top) {
+    this.#top = top;
     this.#jump.hidden = this.#follow || this.#distance() < NEAR;
   }
 
@@ -113,7 +123,6 @@ export class Thread {
     const { scrollTop } = this.scroller;
     if (this.#distance() < NEAR) this.#follow = true;
     else if (scrollTop < this.#top - 2) this.#follow = false;
-    this.#top = scrollTop;
-    this.#jump.hidden = this.#follow || this.#distance() < NEAR;
+    this.#moved(scrollTop);
   }
 }

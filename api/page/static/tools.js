@@ -8,7 +8,7 @@ const LONGEST = 200_000; // characters
 /** The calls of one answer; `update` takes all of them, each with more of its arguments. */
 export class Calls {
   node = el("div", { class: "calls" });
-  #shown = []; // {call, name, body}
+  #shown = []; // {box, name, body, text}
 
   update(calls) {
     calls.forEach((call, place) => {
@@ -39,7 +39,7 @@ export function toolResult(message) {
 }
 
 /** JSON on lines of its own; what is not whole yet is laid out as far as it goes. */
-export function pretty(text) {
+function pretty(text) {
   if (text.length > LONGEST) return text;
   try {
     return JSON.stringify(JSON.parse(text), null, 2);

@@ -8,10 +8,6 @@ export class Tree {
     for (const message of messages) this.put(message);
   }
 
-  get size() {
-    return this.#byId.size;
-  }
-
   get(id) {
     return this.#byId.get(id) ?? null;
   }

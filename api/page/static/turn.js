@@ -23,7 +23,7 @@ export class Turn {
     if (!ask) this.accepted = this.sent = true;
   }
 
-  /** What is known only while it runs, for the screen. */
+  /** What is known only while it runs, for the screen; nobody here saw the beginning of what ran already. */
   get live() {
     const now = performance.now();
     const first = this.#firstAt;
@@ -32,7 +32,7 @@ export class Turn {
       notice: this.notice,
       thinkingMs: this.#thoughtFrom === null ? null : (this.#thoughtTo ?? now) - this.#thoughtFrom,
       tokens: this.#tokens,
-      firstMs: first === null ? 0 : first - this.#began,
+      firstMs: first === null || !this.ask ? null : first - this.#began,
       writingMs: first === null ? 0 : now - first,
     };
   }
@@ -105,9 +105,10 @@ export class Turn {
     return null;
   }
 
-  #end({ reason }) {
+  #end({ reason, saved }) {
     this.answer.state = reason === "stopped" ? "stopped" : "done";
     this.answer.reason = reason;
+    this.answer.unsaved = saved === false;
     this.#close();
     return "end";
   }

@@ -75,6 +75,7 @@ export const en = {
   "compacted": "Earlier messages were summed up ({count})",
   "mark.cut": "The server stopped while it wrote this answer.",
   "mark.failed": "This answer failed.",
+  "mark.unsaved": "The server could not store this answer. Copy what you want to keep.",
   "mark.stopped": "You stopped this answer.",
   "mark.length": "The answer reached its greatest length.",
   "figures.rate": "{rate} tokens/s",

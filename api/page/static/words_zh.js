@@ -75,6 +75,7 @@ export const zh = {
   "compacted": "较早的消息已被总结（{count} 条）",
   "mark.cut": "服务器在写这个回答时停止了。",
   "mark.failed": "这个回答失败了。",
+  "mark.unsaved": "服务器无法保存这个回答，请复制需要保留的内容。",
   "mark.stopped": "你停止了这个回答。",
   "mark.length": "回答达到了最大长度。",
   "figures.rate": "{rate} 词元/秒",
