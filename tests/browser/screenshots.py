@@ -1,12 +1,22 @@
 """Pictures of the page for the documents: `python -m tests.browser.screenshots` writes them to
-docs/images, from a real browser and a server whose model says what is written here."""
+docs/images, from a real browser. In the conversations the model says what is written here; what the
+operator sees is of the bundled model at work."""
 
 import asyncio
 from pathlib import Path
 
+import httpx
 from playwright.async_api import Browser, async_playwright, expect
 
-from inference import ReasoningDelta, Started, TextDelta
+from inference import (
+    Pool,
+    ReasoningDelta,
+    Started,
+    TextDelta,
+    Wishes,
+    load_config,
+    prepare,
+)
 from setup.debian import NEEDED, have, where
 from tests.browser.conftest import AS_ROOT
 from tests.browser.person import sitting_down
@@ -71,6 +81,32 @@ async def take(browser: Browser, name: str, **how: object) -> None:
         await person.page.screenshot(path=IMAGES / f"{name}.png")
 
 
+async def work(client: httpx.AsyncClient, number: int) -> None:
+    """Somebody who asks again and again."""
+    said = [{"role": "user", "content": f"Tell me a story about the number {number}."}]
+    while True:
+        await client.post("/v1/chat/completions", json={"messages": said, "ignore_eos": True})
+
+
+async def take_operator(browser: Browser, **how: object) -> None:
+    wishes = Wishes(context=8192, slots=8)
+    pool = Pool(prepare(load_config(), "qwen3-demo", wishes, tuned=False))
+    async with (
+        serving(pool) as url,
+        httpx.AsyncClient(base_url=url, timeout=None) as client,
+        sitting_down(browser, **how) as person,
+    ):
+        await pool.until_ready()
+        working = [asyncio.create_task(work(client, number)) for number in range(11)]
+        await person.open(url)
+        await person.button("Operator").click()
+        await person.page.wait_for_timeout(40_000)  # for lines to be seen in the charts
+        await person.page.screenshot(path=IMAGES / "operator-light.png")
+        for task in working:
+            task.cancel()
+        await asyncio.wait(working)
+
+
 async def main() -> None:
     if why_not := have("chromium", NEEDED["chromium"]):
         raise SystemExit(why_not)
@@ -83,6 +119,7 @@ async def main() -> None:
         await take(browser, "chat-light", color_scheme="light", **wide)
         await take(browser, "chat-dark", color_scheme="dark", **wide)
         await take(browser, "chat-phone", color_scheme="light", **phone)
+        await take_operator(browser, color_scheme="light", **wide)
         await browser.close()
 
 
