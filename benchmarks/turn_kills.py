@@ -125,7 +125,10 @@ async def examine(path: Path, told: Told, tally: Tally) -> None:
         tally.faults += await database.read(_damage)
         found, more = await sessions.listed(TENANT, limit=100_000)
         assert not more
-        tally.cut += sum([await sessions.cut(one.session.id) for one in found])
+        for one in found:
+            left = await sessions.running(one.session.id)
+            await sessions.cut(left)
+            tally.cut += len(left)
         there = {one.session.id: await sessions.whole(TENANT, one.session.id) for one in found}
     tally.faults += [fault for whole in there.values() for fault in _halves(whole)]
     tally.faults += losses(told, there)

@@ -221,7 +221,7 @@ def _parse(text: str) -> Call | None:
         match json.loads(text):
             case {"name": str(name), "arguments": dict(arguments)} if name:
                 said = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
-                said.encode()  # half a surrogate pair is no text
+                (name + said).encode()  # half a surrogate pair is no text
                 return Call(name, said)
     except (ValueError, RecursionError):
         pass

@@ -10,7 +10,8 @@ import os
 import secrets
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import asdict
-from typing import Literal, TypeVar
+from itertools import chain, groupby
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -338,12 +339,21 @@ def _params(sampling: Sampling, seed: int) -> SamplingParams:
 
 def _merged(first: Answer, answers: asyncio.Queue[Answer]) -> list[Answer]:
     """What has come in, neighbouring texts of a choice joined: a slow reader gets fewer events."""
-    merged = [first]
+    came = [first]
     while not answers.empty():
-        answer, last = answers.get_nowait(), merged[-1]
-        if isinstance(answer, Delta) and isinstance(last, Delta) and answer.index == last.index:
-            text, logprobs = last.text + answer.text, last.logprobs + answer.logprobs
-            merged[-1] = Delta(answer.id, answer.index, text, logprobs=logprobs)
-        else:
-            merged.append(answer)
+        came.append(answers.get_nowait())
+    if len(came) == 1:
+        return came
+    merged: list[Answer] = []
+    for index, run in groupby(came, lambda one: one.index if isinstance(one, Delta) else None):
+        parts = [*run]
+        merged += parts if index is None else [_one(parts)]
     return merged
+
+
+def _one(run: Sequence[Any]) -> Delta:
+    """Texts of a choice as one of them."""
+    logprobs = tuple(chain(*(one.logprobs for one in run)))
+    text = "".join(one.text for one in run)
+    whole: Delta = msgspec.structs.replace(run[0], text=text, logprobs=logprobs)
+    return whole

@@ -267,6 +267,13 @@ class Finished:
     timings: Timings
     stop: str = ""
 
+    @property
+    def tokens_per_second(self) -> float:
+        """Of decoding: the first token ends the prefill, the others are what it took time for."""
+        decoding = self.timings.total - self.timings.first_token
+        more = max(self.usage.completion_tokens - 1, 0)
+        return more / decoding if decoding > 0 else 0.0
+
 
 GenerationEvent = Started | TextDelta | ReasoningDelta | ToolCallDelta | ArgumentsDelta | Finished
 

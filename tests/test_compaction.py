@@ -224,6 +224,12 @@ def test_the_summary_of_another_branch_is_not_shown():
     assert latest([of_another], path) is None
 
 
+def test_what_is_to_be_answered_is_never_a_part_of_a_summary():
+    path = conversation("Hello", "Hi", "Again")
+    early, of_all = summary("m0"), summary("m2")
+    assert latest([early, of_all], path) is early
+
+
 def test_answers_that_failed_before_a_word_are_not_shown():
     path = conversation("Hello", "", "Again")
     said = Prompt(REQUEST, path).asked().messages

@@ -117,7 +117,7 @@ def test_a_stream_says_what_the_whole_answer_says(client):
     assert text == whole.choices[0].message.content
     assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] == "length"
     assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens == 60
-    assert len(chunks) > 20
+    assert len(chunks) >= 4  # the role, some text, the end, what it took
 
 
 def test_eight_clients_at_once_get_what_one_gets(client):

@@ -188,6 +188,11 @@ def test_a_call_of_what_json_cannot_say_stays_text(value):
     assert parse([text]) == [Text(text)]
 
 
+def test_half_a_surrogate_pair_is_no_name():
+    text = '<tool_call>{"name": "\\ud800", "arguments": {}}</tool_call>'
+    assert parse([text]) == [Text(text)]
+
+
 def test_an_answer_that_is_kept_to_something_is_calls_or_has_none():
     answer = f'{{"tags": "<think>"}}{CALL}'
     for text, expected in (

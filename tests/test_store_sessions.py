@@ -307,9 +307,20 @@ async def test_what_a_server_left_is_cut_once(sessions):
         await turn(sessions, session, text)
         said = asked(None, text)
         await sessions.begin(session, [said], running(said.id))
-        assert [await sessions.cut(session.id) for _ in range(2)] == [1, 0]
+        [left] = await sessions.running(session.id)
+        await sessions.cut([left])
+        assert await sessions.running(session.id) == []
     states = [message.state for message in await sessions.messages(session.id)]
     assert states == ["done", "done", "done", "cut"]
+
+
+async def test_a_summary_of_what_was_not_stored_is_not_stored(sessions):
+    session, other = [await sessions.create("ann") for _ in range(2)]
+    answer = await turn(sessions, session, "Hi")
+    for id, upto in ((session.id, "msg_none"), (other.id, answer.id), ("gone", answer.id)):
+        made = Summary(upto=upto, facts=(), content="They met.", messages=2, created=0.0)
+        await sessions.summarise(id, made)
+        assert await sessions.summaries(id) == []
 
 
 async def test_there_are_limits_and_they_leave_room_for_others(sessions, monkeypatch):

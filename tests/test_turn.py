@@ -16,6 +16,7 @@ from inference import (
     ReasoningDelta,
     Started,
     TextDelta,
+    TokenLogprob,
     ToolCall,
     ToolCallDelta,
     WorkerLost,
@@ -162,7 +163,8 @@ async def test_a_disk_that_fails_for_a_moment_costs_nothing(monkeypatch):
     assert [one.content for one in store.kept] == ["Hi"]
 
 
-async def test_whatever_goes_wrong_at_the_end_followers_are_told():
+async def test_whatever_goes_wrong_at_the_end_followers_are_told(monkeypatch, caplog):
+    monkeypatch.setattr(turn_module, "_PATIENCE", ())
     store = Store()
 
     async def broken(_):
@@ -171,8 +173,38 @@ async def test_whatever_goes_wrong_at_the_end_followers_are_told():
     store.keep = broken
     turn = begun(TextDelta(0, "Hi"), end(), store=store)
     assert (await asyncio.wait_for(all_of(turn), 5))[-1] == end()
-    with pytest.raises(RuntimeError):
-        await turn.task
+    assert not turn.saved
+    assert "no executor any more" in caplog.text
+
+
+async def test_who_is_cancelled_while_the_end_is_stored_leaves_no_follower_waiting():
+    store, saving = Store(), asyncio.Event()
+
+    async def endless(_):
+        saving.set()
+        await asyncio.Event().wait()
+
+    store.keep = endless
+    turn = begun(TextDelta(0, "Hi"), end(), store=store)
+    await asyncio.wait_for(saving.wait(), 5)
+    turn.task.cancel()
+    assert (await asyncio.wait_for(all_of(turn), 5))[-1] == end()
+
+
+async def test_an_answer_that_is_stopped_before_its_first_token_had_no_speed():
+    store = Store()
+    turn = begun(asyncio.Event(), store=store)
+    await anext(turn.follow())
+    await asyncio.sleep(0)  # a turn's task has begun
+    await turn.stop()
+    assert store.kept[-1].usage.tokens_per_second == 0.0
+
+
+async def test_what_is_joined_has_the_log_probabilities_of_all():
+    one, two = (TokenLogprob(text, -1.0) for text in (b"A", b"B"))
+    turn = begun(TextDelta(0, "A", (one,)), TextDelta(0, "B", (two,)), end())
+    await turn.task
+    assert (await all_of(turn))[1] == TextDelta(0, "AB", (one, two))
 
 
 async def test_to_stop_twice_or_too_late_changes_nothing():

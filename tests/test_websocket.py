@@ -1,12 +1,18 @@
 """`/ws`: both protocols, over a real connection."""
 
 import asyncio
+import gc
 import json
 
 import httpx
 import pytest
+from uvicorn.protocols.utils import ClientDisconnected
+from websockets.exceptions import ConnectionClosed
 
+from api import keys
+from api.keys import KeyFile
 from api.store.sessions import Sessions
+from api.websocket_connection import WebSocketConnection
 from inference import (
     ArgumentsDelta,
     BadRequest,
@@ -82,11 +88,13 @@ async def test_stop_ends_a_turn_that_only_waits():
         assert pool.cancelled.is_set()
 
 
-async def test_stop_that_comes_with_what_it_stops_ends_it():
+@pytest.mark.parametrize("stored", [False, True])
+async def test_stop_that_comes_with_what_it_stops_ends_it(stored):
     """Both frames are read before anything is done for the first."""
     pool = FakePool([asyncio.Event()])
     async with serving(pool) as url, talking(url) as talk:
-        for message in ({"message": "Hi"}, {"stop": True}):
+        about = {"session_id": await new_session(url)} if stored else {}
+        for message in ({"message": "Hi"} | about, {"stop": True} | about):
             talk.socket.protocol.send_text(json.dumps(message).encode())
         talk.socket.transport.write(b"".join(talk.socket.protocol.data_to_send()))
         assert await talk.turn() == [{"type": "end", "reason": "stopped", "saved": False}]
@@ -201,6 +209,36 @@ async def test_one_answer_at_a_time():
         assert "stop it first" in (await talk.event())["message"]
         gate.set()
         assert said(await talk.turn()) == "one"
+
+
+@pytest.mark.parametrize("refused", [False, True])
+async def test_who_is_gone_is_nothing_to_log(refused, key_file, monkeypatch, caplog):
+    """Neither in the middle of an answer, nor when it is refused, nor when more was said."""
+    send, leaves, gone = WebSocketConnection.send, asyncio.Event(), asyncio.Event()
+
+    async def lost(self, message):
+        if leaves.is_set() and message["type"] == "websocket.send":
+            gone.set()
+            raise ClientDisconnected
+        await send(self, message)
+
+    monkeypatch.setattr(WebSocketConnection, "send", lost)
+    key = {"x-api-key": keys.add(key_file, "ann", per_minute=1)}
+    async with (
+        serving(FakePool(), keys=KeyFile(key_file)) as url,
+        talking(url, additional_headers=key) as talk,
+    ):
+        if refused:
+            await talk.say(message="Hi")
+            await talk.turn()
+        leaves.set()
+        await talk.say(message="Hi")
+        await asyncio.wait_for(gone.wait(), 5)
+        await talk.say(ping=True)
+        with pytest.raises(ConnectionClosed):
+            await asyncio.wait_for(talk.event(), 5)
+    gc.collect()  # asyncio tells of what went wrong in a task when that is gone
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_who_hangs_up_without_a_session_ends_the_model():

@@ -85,8 +85,6 @@ class Draft:
 def usage_of(end: Finished) -> Usage:
     """What is told of an answer; the time for its model to be loaded is a wait as any other."""
     usage, times = end.usage, end.timings
-    decoding = times.total - times.first_token
-    more = usage.completion_tokens - 1  # the first token ends the prefill
     return Usage(
         prompt_tokens=usage.prompt_tokens,
         cached_tokens=usage.cached_tokens,
@@ -94,5 +92,5 @@ def usage_of(end: Finished) -> Usage:
         reasoning_tokens=usage.reasoning_tokens,
         ttft_ms=round((times.load + times.first_token) * 1e3, 3),
         total_ms=round((times.load + times.total) * 1e3, 3),
-        tokens_per_second=round(more / decoding, 2) if decoding > 0 else 0.0,
+        tokens_per_second=round(end.tokens_per_second, 2),
     )

@@ -52,8 +52,9 @@ def shown(summary: Summary) -> str:
 
 
 def latest(summaries: Iterable[Summary], path: Sequence[Message]) -> Summary | None:
-    """That which stands for most of a path; those of other branches do not count."""
-    places = {message.id: place for place, message in enumerate(path)}
+    """That which stands for most of a path, but not for its end, which is to be answered; those of
+    other branches do not count."""
+    places = {message.id: place for place, message in enumerate(path[:-1])}
     found = [summary for summary in summaries if summary.upto in places]
     return max(found, key=lambda summary: places[summary.upto], default=None)
 

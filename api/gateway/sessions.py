@@ -230,8 +230,8 @@ async def branch(http: Request, id: str) -> Response:
     """Raises `UnknownSession`, `UnknownMessage` and `SessionBusy`."""
 
     async def reply(body: BranchBody) -> Response:
-        if id not in _turns(http):
-            await _sessions(http).cut(id)
+        await _sessions(http).find(http.state.tenant, id)
+        await _turns(http).tidy(id)
         return JsonReply(await _sessions(http).branch(http.state.tenant, id, body.message_id), 201)
 
     return await _answered(http, partial(_read, BranchBody), reply)
@@ -254,8 +254,8 @@ async def export(http: Request, id: str) -> Response:
 async def _whole(http: Request, id: str) -> Conversation:
     """A session as it is; raises `UnknownSession`."""
     whole = await _sessions(http).whole(http.state.tenant, id)
-    if tree.running(whole.messages) and id not in _turns(http):
-        await _sessions(http).cut(id)
+    if tree.running(whole.messages):
+        await _turns(http).tidy(id)
         whole = await _sessions(http).whole(http.state.tenant, id)
     return whole
 

@@ -8,8 +8,9 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain, groupby
 from time import monotonic
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from api.errors import UNFORESEEN
 from api.gateway.draft import Draft
@@ -172,21 +173,26 @@ class Turn:
                 self.saved = True
             except StoreFailed:
                 self.saved = False
+            except Exception:
+                _log.exception("An answer could not be stored.")
+                self.saved = False
 
 
 def _joined(events: Sequence[GenerationEvent]) -> Iterator[GenerationEvent]:
     """Neighbouring texts, and neighbouring thoughts, as one: who is late gets fewer events."""
-    last: GenerationEvent | None = None
-    for event in events:
-        match last, event:
-            case TextDelta(), TextDelta():
-                logprobs = last.logprobs + event.logprobs
-                last = replace(last, text=last.text + event.text, logprobs=logprobs)
-            case ReasoningDelta(), ReasoningDelta():
-                last = replace(last, text=last.text + event.text)
-            case _:
-                if last:
-                    yield last
-                last = event
-    if last:
-        yield last
+    for kind, run in groupby(events, type):
+        if kind in (TextDelta, ReasoningDelta):
+            yield _one([*run])
+        else:
+            yield from run
+
+
+def _one(run: Sequence[Any]) -> GenerationEvent:
+    """Texts, or thoughts, as one of them; told once, however many there are."""
+    first: TextDelta | ReasoningDelta = run[0]
+    if len(run) == 1:
+        return first
+    text = "".join(one.text for one in run)
+    if isinstance(first, ReasoningDelta):
+        return replace(first, text=text)
+    return replace(first, text=text, logprobs=tuple(chain(*(one.logprobs for one in run))))

@@ -1,7 +1,7 @@
 """The answers that are being made in sessions: begun, found again, waited for.
 
 A turn of a session is stored before anybody is told of it, and goes on when its client is gone.
-What was refused has left nothing behind. Knows no wire shape.
+What was refused has left nothing behind but summaries of what was there. Knows no wire shape.
 """
 
 import asyncio
@@ -126,13 +126,15 @@ class Turns:
         await place.stop()
         return True
 
+    async def tidy(self, session: str) -> None:
+        """Cut the answers of a session that are stored as being written, if nobody writes there."""
+        left = await self._sessions.running(session)
+        if session not in self._of:  # one that was found before somebody began is not theirs
+            await self._sessions.cut(left)
+
     def answers(self) -> dict[str, str]:
         """The sessions in which an answer is being written, and which."""
         return {id: place.turn.asked.id for id, place in self._of.items() if place.turn}
-
-    def __contains__(self, session: str) -> bool:
-        """Whether an answer of a session is being written, or about to be."""
-        return session in self._of
 
     def __len__(self) -> int:
         return len(self._of)
@@ -151,7 +153,7 @@ class Turns:
         self, session: Session, wish: Wish, tenant: str
     ) -> tuple[Prompt, list[Message]]:
         """What is asked, and the messages in it that are new."""
-        await self._sessions.cut(session.id)  # nobody writes here but us
+        await self._sessions.cut(await self._sessions.running(session.id))  # none is ours yet
         parent = session.head if wish.parent is None else wish.parent
         before = await self._sessions.path(session.id, parent) if parent else []
         new = _new(wish.request.messages, before[-1].id if before else None)

@@ -12,6 +12,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocketDisconnected
 
 from api.body import flag, parse_object
 from api.errors import UNFORESEEN, TurnStopped, problem_of, status_of
@@ -54,6 +55,7 @@ class Line:
         self._metrics: Metrics = socket.app.state.metrics
         self._work: asyncio.Task[None] | None = None
         self._place = Place(self._tenant)
+        self._session = ""  # of the answer that was asked for last
 
     async def listen(self) -> None:
         """Do what the client says, until it is gone."""
@@ -85,7 +87,7 @@ class Line:
         elif self._busy:
             raise BadRequest(_BUSY)
         elif said.get("resume") is not True:
-            told = self._frames(said)
+            told, self._session = self._frames(said), session
             self._begin(partial(self._opened, said, told), told, size)
         elif turn := self._turns.running(session, self._tenant):
             self._begin(partial(_itself, turn), self._frames(said, resumed=True))
@@ -93,10 +95,11 @@ class Line:
             await self._send([encoded({"type": "idle", "session_id": session})])
 
     async def _stop(self, session: str) -> None:
-        """End the answer of a session, or that of this connection, even if it only waits."""
-        if session:
-            await self._turns.stop(session, self._tenant)
-        else:
+        """End the answer of a session, or that of this connection, even if it only waits, or was
+        asked for just now."""
+        if session and await self._turns.stop(session, self._tenant):
+            return
+        if session in ("", self._session):
             await self._place.stop()
 
     def _frames(self, said: dict[str, Any], *, resumed: bool = False) -> Frames:
@@ -118,22 +121,27 @@ class Line:
         self._work = asyncio.create_task(self._tell(open, told, size))
 
     async def _tell(self, open: Open, told: Frames, size: int) -> None:
-        """One turn, which counts as an answer until its end is told."""
+        """One turn, told to whoever is still there."""
         meter, outcome = Meter(self._metrics, "websocket"), 499
         try:
-            with self._socket.state.answering():
-                meter.hold(size)
-                outcome = await self._told(open, told, meter)
-        except InferenceError as error:
-            outcome = status_of(error)
-            await self._send(told.failed(problem_of(error)))
+            outcome = await self._counted(open, told, size, meter)
         except WebSocketDisconnect:
             pass
         finally:
             meter.end(outcome)
 
+    async def _counted(self, open: Open, told: Frames, size: int, meter: Meter) -> int:
+        """The outcome of a turn, which counts as an answer until its end is told, as a status."""
+        try:
+            with self._socket.state.answering():
+                meter.hold(size)
+                return await self._told(open, told, meter)
+        except InferenceError as error:
+            await self._send(told.failed(problem_of(error)))
+            return status_of(error)
+
     async def _told(self, open: Open, told: Frames, meter: Meter) -> int:
-        """The outcome of a turn, with whatever goes wrong, as a status."""
+        """The same, with whatever goes wrong."""
         try:
             with self._place.opening():
                 turn = self._place.turn = await open()
@@ -166,8 +174,12 @@ class Line:
                 await turn.stop()
 
     async def _send(self, texts: list[str]) -> None:
+        """Raises WebSocketDisconnect, however often it is tried."""
         for text in texts:
-            await self._socket.send_text(text)
+            try:
+                await self._socket.send_text(text)
+            except WebSocketDisconnected:
+                raise WebSocketDisconnect from None
 
 
 async def _itself(turn: Turn) -> Turn:

@@ -69,18 +69,14 @@ class Timings(msgspec.Struct):
     @classmethod
     def of(cls, end: Finished) -> "Timings":
         usage, times = end.usage, end.timings
-        decoding = times.total - times.first_token
         return cls(
             prompt_n=usage.prompt_tokens - usage.cached_tokens,
             cache_n=usage.cached_tokens,
             predicted_n=usage.completion_tokens,
             queued_ms=round(times.queued * 1e3, 3),
             ttft_ms=round(times.first_token * 1e3, 3),
-            predicted_ms=round(decoding * 1e3, 3),
-            # The first token ends the prefill; the others are what decoding took time for.
-            predicted_per_second=(
-                round((usage.completion_tokens - 1) / decoding, 2) if decoding > 0 else 0.0
-            ),
+            predicted_ms=round((times.total - times.first_token) * 1e3, 3),
+            predicted_per_second=round(end.tokens_per_second, 2),
         )
 
 

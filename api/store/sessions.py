@@ -54,6 +54,7 @@ _SAVED: Final = (
     "usage",
 )
 _SAVE: Final = f"UPDATE messages SET {', '.join(f'{name} = ?' for name in _SAVED)} WHERE id = ?"
+_CUT: Final = "UPDATE messages SET state = 'cut' WHERE id = ? AND state = 'running'"
 
 
 class Sessions:
@@ -143,7 +144,7 @@ class Sessions:
         await self._database.write(lambda to: to.execute(_SAVE, changed))
 
     async def summarise(self, session: str, summary: Summary) -> None:
-        """Store a summary, unless the session was deleted."""
+        """Store a summary, if what it stands for is stored (still, or already)."""
         await self._database.write(lambda to: _summarise(to, session, summary))
 
     async def summaries(self, session: str) -> list[Summary]:
@@ -162,14 +163,18 @@ class Sessions:
         now = self._clock()
         return await self._database.write(lambda to: _copy(to, tenant, whole, now))
 
-    async def cut(self, id: str) -> int:
-        """End the answers of a session that are stored as being written, and are not: the server
-        has ended since, or its disk failed. How many there were."""
-        of_this = "SELECT 1 FROM messages WHERE session = ? AND state = 'running'"
-        if not await self._database.read(lambda of: of.execute(of_this, (id,)).fetchone()):
-            return 0
-        cut = "UPDATE messages SET state = 'cut' WHERE session = ? AND state = 'running'"
-        return await self._database.write(lambda to: to.execute(cut, (id,)).rowcount)
+    async def running(self, id: str) -> list[str]:
+        """The answers of a session that are stored as being written."""
+        of_this = "SELECT id FROM messages WHERE session = ? AND state = 'running'"
+        rows = await self._database.read(lambda of: of.execute(of_this, (id,)).fetchall())
+        return [answer for (answer,) in rows]
+
+    async def cut(self, answers: Sequence[str]) -> None:
+        """End answers that are stored as being written, and are not: the server has ended since,
+        or its disk failed."""
+        if answers:
+            rows = [(answer,) for answer in answers]
+            await self._database.write(lambda to: to.executemany(_CUT, rows))
 
 
 def title_of(text: str) -> str:
@@ -229,13 +234,17 @@ def _begin(to: Connection, session: str, messages: list[Message], now: float) ->
 
 
 def _check_here(of: Connection, session: str, message: str, field: str) -> None:
-    query = "SELECT 1 FROM messages WHERE id = ? AND session = ?"
-    if not of.execute(query, (message, session)).fetchone():
+    if not _is_here(of, session, message):
         raise UnknownMessage(field)
 
 
+def _is_here(of: Connection, session: str, message: str) -> bool:
+    query = "SELECT 1 FROM messages WHERE id = ? AND session = ?"
+    return of.execute(query, (message, session)).fetchone() is not None
+
+
 def _summarise(to: Connection, session: str, summary: Summary) -> None:
-    if to.execute("SELECT 1 FROM sessions WHERE id = ?", (session,)).fetchone():
+    if _is_here(to, session, summary.upto):
         add_summaries(to, session, [summary])
 
 

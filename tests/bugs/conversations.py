@@ -86,9 +86,23 @@ BUGS = (
     Bug(
         "an answer that nobody writes stays as running",
         "api/gateway/sessions.py",
-        "    if tree.running(whole.messages) and id not in _turns(http):\n",
+        "    if tree.running(whole.messages):\n",
         "    if False:\n",
         AMONG,
+    ),
+    Bug(
+        "who looks at an answer that is being written cuts it",
+        TURNS,
+        "        if session not in self._of:",
+        "        if True:",
+        SPOKEN,
+    ),
+    Bug(
+        "summaries stand for messages that were never stored",
+        STORED,
+        "    if _is_here(to, session, summary.upto):\n",
+        "    if True:\n",
+        "tests/test_store_sessions.py",
     ),
     Bug(
         "a server that stops does not wait for answers without a client",
