@@ -99,9 +99,7 @@ class WireModel(BaseModel):
         }
 
     @classmethod
-    def __get_pydantic_core_schema__(
-        cls, source: Any, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         schema = handler(source)
         _stop_at_first_error(handler.resolve_ref_schema(schema))
         return schema

@@ -13,6 +13,7 @@ import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.gateway.settings import SettingsBody
 from api.store import agents as agents_module
 from api.store.agents import Agents
 from api.store.database import Database
@@ -307,6 +308,18 @@ def asked_of(path, body, laid):
 
 
 MINE = {"type": "function", "function": {"name": "mine"}}
+
+
+def test_what_is_spelled_out_of_a_tool_means_the_same_as_in_a_request():
+    for said, strict in (("false", False), ("true", True), (0, False), (None, False)):
+        function = {"name": "f", "strict": said}
+        tools = [{"type": "function", "function": function}]
+        [asked] = requests(CHAT, {"messages": HI, "tools": tools})
+        stored = SettingsBody.model_validate({"tools": tools}).settings()
+        laid = laid_under(GenerationRequest(id="r", messages=(USER,)), stored)
+        assert laid.tools == asked.tools == (Tool("f", strict=strict, written=function),)
+
+
 SOME = {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "clock"}]}
 OFFERS = [
     (CHAT, {"messages": HI}, ["weather", "clock"]),
