@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from api.fields import FullSampling
+from api.openai.common import unlimited
 from api.openai.functions import FunctionBody
 from api.store.records import Agent, Settings
 from inference import GenerationRequest, Message, Sampling, Tool, thinks
@@ -20,7 +21,9 @@ def laid_under(request: GenerationRequest, said: Settings) -> GenerationRequest:
     return replace(
         request,
         thinking=request.thinking if said.thinking is None else thinks(request, said.thinking),
-        max_tokens=said.max_tokens if request.max_tokens is None else request.max_tokens,
+        max_tokens=(
+            unlimited(said.max_tokens) if request.max_tokens is None else request.max_tokens
+        ),
         sampling=request.sampling.over(_sampling(said)),
     )
 

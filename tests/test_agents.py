@@ -290,8 +290,9 @@ def test_a_prompt_as_it_is_gets_settings_and_nothing_else(prompt):
 
 
 def test_numbers_that_mean_none_mean_none():
-    asked = laid_under(GenerationRequest(id="r", messages=(USER,)), Settings(seed=-1, top_k=-1))
-    assert (asked.sampling.seed, asked.sampling.top_k) == (None, 0)
+    said = Settings(seed=-1, top_k=-1, max_tokens=-1)
+    asked = laid_under(GenerationRequest(id="r", messages=(USER,)), said)
+    assert (asked.sampling.seed, asked.sampling.top_k, asked.max_tokens) == (None, 0, None)
 
 
 def test_tools_are_shown_as_they_were_written():
