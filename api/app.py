@@ -104,7 +104,6 @@ async def _living(
 
 async def _open(state: State, database: Database) -> None:
     """What is kept in `database`, as it was left."""
-    state.database = database
     state.logins = state.admission.logins = Logins(database)
     state.agents = Agents(database)
     state.sessions = Sessions(database)

@@ -17,6 +17,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     ValidationError,
     WithJsonSchema,
@@ -63,11 +64,25 @@ def number(said: Any) -> Any:
     return float(said) if "." in said else int(said)
 
 
+def _stop_at_first_error(schema: Any) -> None:
+    """Of every list and object in a core schema."""
+    if isinstance(schema, dict):
+        if schema.get("type") in ("list", "tuple", "dict"):
+            schema["fail_fast"] = True
+        for part in schema.values():
+            _stop_at_first_error(part)
+    elif isinstance(schema, list):
+        for part in schema:
+            _stop_at_first_error(part)
+
+
 class WireModel(BaseModel):
     """A strict model of a request: exact types, finite numbers, unknown fields ignored.
 
     Null says nothing, and booleans and numbers may be spelled out; of numbers the schema does not
-    tell. Every field of a model says how large it may be; tests see to it.
+    tell. Every field of a model says how large it may be; tests see to it. Of a list or an object
+    only the first element that is wrong is told: an error for each would take far more memory than
+    the body.
     """
 
     model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False, frozen=True)
@@ -82,6 +97,12 @@ class WireModel(BaseModel):
             for name, kind in kinds.items()
             if kind & {bool, int, float} and str not in kind
         }
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema = handler(source)
+        _stop_at_first_error(handler.resolve_ref_schema(schema))
+        return schema
 
     @model_validator(mode="before")
     @classmethod

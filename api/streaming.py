@@ -104,11 +104,7 @@ async def answer(
         if call.told:
             return await _reply(http, call.told(), call, meter)
         requests = tuple(meant(http, request) for request in call.requests)
-        now = models.status(requests[0].model)
-        if now.streams_only and not call.stream:
-            raise BadRequest(
-                f'stream: {now.name} only streams its answers; say "stream": true.', "stream"
-            )
+        check_stream(models, requests[0], stream=call.stream)
         return await _reply(http, _generate(models, requests), call, meter)
 
     return await metered(http, endpoint, reply)
@@ -185,6 +181,16 @@ def meant(http: Request, request: GenerationRequest) -> GenerationRequest:
     agents: Agents = http.app.state.agents
     [mine] = owned((request,), http.state.tenant)
     return of_agent(mine, agents.named(mine.model, http.state.tenant))
+
+
+def check_stream(models: Models, request: GenerationRequest, *, stream: bool) -> None:
+    """Raises BadRequest where the model of a request only streams, and the answer is to be whole;
+    and UnknownModel."""
+    now = models.status(request.model)
+    if now.streams_only and not stream:
+        raise BadRequest(
+            f'stream: {now.name} only streams its answers; say "stream": true.', "stream"
+        )
 
 
 def owned(requests: tuple[GenerationRequest, ...], tenant: str) -> tuple[GenerationRequest, ...]:

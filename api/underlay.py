@@ -1,8 +1,10 @@
 """Lays settings, or an agent, under a request: what a client says itself wins. Pure."""
 
 from dataclasses import replace
-from typing import Any
 
+from api.fields import FullSampling
+from api.openai.common import unlimited
+from api.openai.functions import FunctionBody
 from api.store.records import Agent, Settings
 from inference import GenerationRequest, Message, Sampling, Tool, thinks
 
@@ -19,7 +21,9 @@ def laid_under(request: GenerationRequest, said: Settings) -> GenerationRequest:
     return replace(
         request,
         thinking=request.thinking if said.thinking is None else thinks(request, said.thinking),
-        max_tokens=said.max_tokens if request.max_tokens is None else request.max_tokens,
+        max_tokens=(
+            unlimited(said.max_tokens) if request.max_tokens is None else request.max_tokens
+        ),
         sampling=request.sampling.over(_sampling(said)),
     )
 
@@ -43,31 +47,12 @@ def _after(system: str | None, messages: tuple[Message, ...]) -> tuple[Message, 
 
 
 def _offered(said: Settings, allowed: frozenset[str] | None) -> tuple[Tool, ...]:
-    tools = (_tool(written["function"]) for written in said.tools or ())
+    tools = (FunctionBody.model_validate(tool["function"]).tool() for tool in said.tools or ())
     return tuple(tool for tool in tools if allowed is None or tool.name in allowed)
 
 
-def _tool(function: dict[str, Any]) -> Tool:
-    """A function as a client wrote it."""
-    return Tool(
-        function["name"],
-        function.get("description") or "",
-        function.get("parameters") or {},
-        strict=bool(function.get("strict")),
-        written=function,
-    )
-
-
 def _sampling(said: Settings) -> Sampling:
-    """`top_k` -1 is no limit, and a negative `seed` none."""
-    seed = said.seed if said.seed is None or said.seed >= 0 else None
-    return Sampling(
-        temperature=said.temperature,
-        top_p=said.top_p,
-        top_k=None if said.top_k is None else max(said.top_k, 0),
-        min_p=said.min_p,
-        repeat_penalty=said.repetition_penalty,
-        presence_penalty=said.presence_penalty,
-        frequency_penalty=said.frequency_penalty,
-        seed=seed,
-    )
+    """As of a request that says the same."""
+    alike = FullSampling.model_fields.keys() & set(Settings.__struct_fields__)
+    fields = {name: getattr(said, name) for name in alike}
+    return FullSampling(**fields, repeat_penalty=said.repetition_penalty).sampling()

@@ -153,6 +153,8 @@ class Models:
         seat.stay = 0.0
         if seat.idle:
             await asyncio.wait({self._seats.unload(seat)})
+        else:
+            self._seats.rest(seat)
         return True
 
     def pull(self, name: str | None) -> AsyncGenerator[PullProgress, None]:

@@ -99,6 +99,7 @@ class Seats:
         self._most = most
         self._one_by_one = asyncio.Lock()
         self._endings: set[asyncio.Task[None]] = set()  # of workers whose memory is not back yet
+        self._resting: set[asyncio.Task[None]] = set()  # until those that load are loaded
         self._waiting: dict[Waiter, tuple[Seat, Asked, float]] = {}  # since when
         self.draining = False
 
@@ -144,7 +145,7 @@ class Seats:
         """A request has ended."""
         seat.leases -= 1
         seat.idle_since = _now()
-        self._rest(seat)
+        self.rest(seat)
 
     def unload(self, seat: Seat) -> asyncio.Task[None]:
         """End the worker of an idle model. From now on who asks for it has to wait."""
@@ -178,8 +179,8 @@ class Seats:
         for waiter in self._waiting:
             _tell(waiter, ShuttingDown(DRAINING))
         loads = [seat.loading for seat in self.all.values() if seat.loading]
-        for load in loads:
-            load.cancel()
+        for task in (*loads, *self._resting):
+            task.cancel()
         ends = [pool.close(patience) for pool in self._pools()]
         await asyncio.gather(*loads, *ends, *self._endings, return_exceptions=True)
 
@@ -230,7 +231,7 @@ class Seats:
         for waiter, (wanted, _, _) in self._waiting.items():
             if wanted is seat:
                 _tell(waiter, error)
-        self._rest(seat)
+        self.rest(seat)
 
     async def _new_pool(self, seat: Seat) -> Pool | None:
         """None if nobody waits for it any more when its turn comes."""
@@ -277,11 +278,26 @@ class Seats:
             raise NotReady(f"there is no room beside {names}, in use; please try again later")
         self.unload(min(idle, key=lambda seat: seat.idle_since))
 
-    def _rest(self, seat: Seat) -> None:
-        """If nobody uses it any more, it goes when its time is over."""
-        if seat.idle and seat.stay >= 0:
-            loop = asyncio.get_running_loop()
-            seat.leaving = loop.call_later(seat.stay, self._leave, seat)
+    def rest(self, seat: Seat) -> None:
+        """If nobody uses it any more, it goes when its time is over, which begins once it is
+        loaded."""
+        if seat.leases or seat.pool is None or seat.plan is None or seat.stay < 0:
+            return
+        if not seat.idle:
+            waiting = asyncio.create_task(self._rest_once_loaded(seat, seat.pool))
+            self._resting.add(waiting)
+            waiting.add_done_callback(self._resting.discard)
+            return
+        if seat.leaving:
+            seat.leaving.cancel()
+        loop = asyncio.get_running_loop()
+        seat.leaving = loop.call_later(seat.stay, self._leave, seat)
+
+    async def _rest_once_loaded(self, seat: Seat, pool: Pool) -> None:
+        with contextlib.suppress(NotReady):
+            await pool.until_ready()
+        if seat.idle and seat.pool is pool:
+            self.rest(seat)
 
     def _leave(self, seat: Seat) -> None:
         if seat.idle:

@@ -56,11 +56,16 @@ def running(parent: str) -> Message:
 
 
 async def turn(
-    sessions: Sessions, session: Session, text: str, answer: str = "Yes.", after: str | None = ""
+    sessions: Sessions,
+    session: Session,
+    text: str,
+    answer: str = "Yes.",
+    after: str | None = "",
+    tenant: str = "ann",
 ) -> Message:
-    """A whole turn, after the head or the message `after`; its answer."""
+    """A whole turn, after the last message or the message `after`; its answer."""
     if after == "":
-        messages = await sessions.messages(session.id)
+        messages = (await sessions.whole(tenant, session.id)).messages
         after = messages[-1].id if messages else None
     said = asked(after, text)
     begun = running(said.id)

@@ -103,7 +103,10 @@ async def seen(database: Database) -> Seen:
     return {
         one.session.id: (
             one.session.title,
-            {message.id: message.content for message in await sessions.messages(one.session.id)},
+            {
+                message.id: message.content
+                for message in (await sessions.whole("", one.session.id)).messages
+            },
         )
         for one in found
     }

@@ -13,6 +13,7 @@ import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.gateway.settings import SettingsBody
 from api.store import agents as agents_module
 from api.store.agents import Agents
 from api.store.database import Database
@@ -289,8 +290,9 @@ def test_a_prompt_as_it_is_gets_settings_and_nothing_else(prompt):
 
 
 def test_numbers_that_mean_none_mean_none():
-    asked = laid_under(GenerationRequest(id="r", messages=(USER,)), Settings(seed=-1, top_k=-1))
-    assert (asked.sampling.seed, asked.sampling.top_k) == (None, 0)
+    said = Settings(seed=-1, top_k=-1, max_tokens=-1)
+    asked = laid_under(GenerationRequest(id="r", messages=(USER,)), said)
+    assert (asked.sampling.seed, asked.sampling.top_k, asked.max_tokens) == (None, 0, None)
 
 
 def test_tools_are_shown_as_they_were_written():
@@ -307,6 +309,18 @@ def asked_of(path, body, laid):
 
 
 MINE = {"type": "function", "function": {"name": "mine"}}
+
+
+def test_what_is_spelled_out_of_a_tool_means_the_same_as_in_a_request():
+    for said, strict in (("false", False), ("true", True), (0, False), (None, False)):
+        function = {"name": "f", "strict": said}
+        tools = [{"type": "function", "function": function}]
+        [asked] = requests(CHAT, {"messages": HI, "tools": tools})
+        stored = SettingsBody.model_validate({"tools": tools}).settings()
+        laid = laid_under(GenerationRequest(id="r", messages=(USER,)), stored)
+        assert laid.tools == asked.tools == (Tool("f", strict=strict, written=function),)
+
+
 SOME = {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "clock"}]}
 OFFERS = [
     (CHAT, {"messages": HI}, ["weather", "clock"]),

@@ -109,6 +109,7 @@ LIMITS = [
     ("description", "é" * 1000, "é" * 1001),
     ("system_prompt", "é" * (64 << 10), "é" * ((64 << 10) + 1)),
     ("max_tokens", 1, 0),
+    ("max_tokens", -1, -2),
     ("max_tokens", 2**31 - 1, 2**31),
     ("temperature", 2, 2.1),
     ("top_p", 1, 0),

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import re
 from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 
 import httpx
 import msgspec
@@ -11,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from api import errors
 from api.body import MAX_BODY, MAX_DRAINED, parse_object
 from api.openai import chat, completions, embeddings
 from api.openai.responses import create
@@ -247,3 +250,19 @@ async def test_however_long_the_cause_the_answer_stays_small():
         ]
     assert all(error_of(response, 400)["message"] for response in refused)
     assert all(len(response.content) <= 4096 for response in refused)
+
+
+def test_the_table_in_the_docs_has_every_code_under_its_status():
+    docs = (Path(__file__).parents[1] / "docs" / "api.md").read_text()
+    table = docs.partition("## Errors")[2].partition("\n## ")[0]
+    told = {
+        (int(status), code)
+        for status, codes in re.findall(r"^\| ([0-9]{3}) \| ([^|]*)\|", table, re.MULTILINE)
+        for code in re.findall(r"`(\w+)`", codes)
+    }
+    known = {
+        (status, error.code)
+        for error, status in errors._STATUS.items()
+        if error is not errors.ClientGone  # nobody reads it
+    }
+    assert known <= told

@@ -1,6 +1,8 @@
 """`/api/v1/chat/completions`: as OpenAI's, and with a session instead of a history."""
 
 import asyncio
+import json
+from dataclasses import replace
 
 import httpx
 import openai
@@ -8,7 +10,8 @@ import pytest
 
 from inference import Overloaded, Started, TextDelta
 from tests.fake_pool import FakePool, end, serving
-from tests.talking import new_session, session
+from tests.several import several_served, workers
+from tests.talking import new_session, session, talking
 
 PATH = "/api/v1/chat/completions"
 HI = [{"role": "user", "content": "Hi"}]
@@ -53,6 +56,40 @@ async def test_who_answers_is_the_model_or_agent_of_the_session():
         assert made.status_code == 201
         id = await new_session(url, model="Poet")
         assert (await ask(url, session_id=id, message="Hi")).json()["model"] == "Poet"
+
+
+@pytest.mark.parametrize("model", ["c", "Sea"])
+async def test_a_session_of_a_model_that_only_streams_refuses_to_be_waited_for(tmp_path, model):
+    async with (
+        several_served(tmp_path) as (_, url),
+        httpx.AsyncClient(base_url=url) as client,
+        talking(url, typed=False) as talk,
+    ):
+        made = await client.post("/api/v1/agents", json={"name": "Sea", "model": "c"})
+        assert made.status_code == 201
+        for wish in ({"model": model}, {"session_id": await new_session(url, model=model)}):
+            refusal = (await ask(url, message="Hi", **wish)).json()["error"]
+            assert refusal["param"] == "stream" and "c only streams" in refusal["message"]
+            await talk.say(message="Hi", stream=False, **wish)
+            told = json.loads((await talk.raw_turn())[0])
+            assert told["error"] == refusal
+        assert (await session(url, wish["session_id"]))["messages"] == []
+        assert workers() == 1  # nothing was loaded for it
+        other = await new_session(url, model="b")
+        assert (await ask(url, session_id=other, message="Hi", max_tokens=2)).status_code == 200
+
+
+async def test_a_session_of_a_model_that_only_streams_is_streamed():
+    pool = FakePool()
+    pool.now = replace(pool.now, streams_only=True)
+    async with serving(pool) as url, talking(url, typed=False) as talk:
+        id = await new_session(url)
+        assert (await ask(url, session_id=id, message="Hi", stream=True)).status_code == 200
+        for said in ({}, {"stream": None}, {"stream": "true"}):
+            await talk.say(session_id=id, message="Hi", **said)
+            assert "".join(await talk.raw_turn()) == "Hello"
+            await talk.say(message="Hi", **said)
+            assert "".join(await talk.raw_turn()) == "Hello"
 
 
 async def test_openais_client_streams_a_session():

@@ -13,7 +13,7 @@ from inference import (
     ShuttingDown,
     UnknownModel,
 )
-from tests.several import DEMO, answer_of, ask, several, workers
+from tests.several import DEMO, a_box, answer_of, ask, several, workers
 
 PARIS = "The capital of France is Paris."
 
@@ -114,6 +114,19 @@ async def test_a_model_is_sent_away_once_nobody_uses_it(tmp_path):
         text, end = await answer_of(box.models, ask("a"))
         assert text == PARIS and end.timings.load > 0
         assert box.models.status().expires_in is None  # as it was in the beginning
+
+
+async def test_the_first_model_is_sent_away_while_it_loads(tmp_path):
+    with a_box(tmp_path) as box:
+        await box.models.start()
+        assert box.models.status().state == "loading"
+        await box.models.unload("default")
+        await box.models.unload("a")
+        await until(lambda: box.models.status().state == "unloaded")
+        await box.models.load(ask(None))
+        assert box.models.status().expires_in is None
+        await box.models.close()
+    assert not workers()
 
 
 async def test_who_was_idle_for_longest_goes_for_another(tmp_path):

@@ -76,7 +76,7 @@ async def test_a_session_from_its_beginning_to_its_end(http):
 async def test_the_whole_tree_is_shown(http, sessions):
     session = await made(http)
     stored = await sessions.find("", session["id"])
-    answer = await turn(sessions, stored, "Hi")
+    answer = await turn(sessions, stored, "Hi", tenant="")
     said = asked(None, "Hi, edited")
     await sessions.begin(stored, [said], running(said.id))
     whole = (await http.get(f"{HERE}/{session['id']}")).json()
@@ -105,7 +105,7 @@ async def test_a_server_cuts_what_the_one_before_was_writing(database, sessions)
 
 async def test_pages_and_what_is_looked_for(http, sessions):
     ids = [(await made(http, title=f"No. {number}"))["id"] for number in range(5)]
-    await turn(sessions, await sessions.find("", ids[1]), "Where is the NEEDLE?")
+    await turn(sessions, await sessions.find("", ids[1]), "Where is the NEEDLE?", tenant="")
     order = [ids[number] for number in (1, 4, 3, 2, 0)]
 
     async def page(**query):
@@ -126,8 +126,8 @@ async def test_pages_and_what_is_looked_for(http, sessions):
 
 async def test_a_branch_is_a_new_session(http, sessions):
     session = await sessions.create("", "Talk")
-    first = await turn(sessions, session, "One")
-    await turn(sessions, session, "Two")
+    first = await turn(sessions, session, "One", tenant="")
+    await turn(sessions, session, "Two", tenant="")
     place = f"{HERE}/{session.id}/branch"
     answer = await http.post(place, json={"message_id": first.id})
     assert answer.status_code == 201 and answer.json()["id"] != session.id
@@ -140,7 +140,7 @@ async def test_a_branch_is_a_new_session(http, sessions):
 
 async def test_what_is_exported_is_a_session_again(http, sessions):
     session = await sessions.create("", "Über/alles\n")
-    await turn(sessions, session, "Hi")
+    await turn(sessions, session, "Hi", tenant="")
     file = await http.get(f"{HERE}/{session.id}/export")
     name = quote("Über/alles\n.json", safe="")
     assert file.headers["content-disposition"] == (

@@ -1,14 +1,17 @@
 """What the source never does: run data, trust a URL's host, compare a secret with ==, leave a
-field of a request without a bound."""
+field of a request without a bound, tell of every element that is wrong."""
 
 import ast
 import importlib
 import re
+from itertools import product
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel, ValidationError
 
 from api.body import WireModel
+from inference import BadRequest
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted([*(ROOT / "inference").rglob("*.py"), *(ROOT / "api").rglob("*.py")])
@@ -188,3 +191,51 @@ def test_fields_without_bounds_are_seen():
 
     fields = {place.split(".")[1] for place in unbounded(Loose.model_json_schema(), "Loose")}
     assert fields == {"a", "b", "c", "d", "e", "f"}
+
+
+def told(model: type[BaseModel], field: str, value: object) -> int:
+    """How many errors there are of a field of this value."""
+    try:
+        model.model_validate({field: value})
+    except ValidationError as error:
+        return sum(one["loc"][:1] == (field,) for one in error.errors(include_input=False))
+    except BadRequest:  # it is told at once
+        return 1
+    return 0
+
+
+def told_each(model: type[BaseModel]) -> set[str]:
+    """The fields of which every element that is wrong is an error, not the first one only."""
+    fields = {field.alias or name for name, field in model.model_fields.items()}
+    found = set()
+    for field, wrong in product(fields, (None, -1, "", {}, [[]], [{}])):
+        for one, many in (
+            ([wrong], [wrong] * 1000),
+            ({"0": wrong}, {str(number): wrong for number in range(1000)}),
+        ):
+            if told(model, field, many) > max(1, told(model, field, one)):
+                found.add(field)
+    return found
+
+
+@pytest.mark.parametrize("model", request_models(), ids=lambda model: model.__name__)
+def test_of_very_many_wrong_elements_the_first_is_told(model):
+    assert not told_each(model)
+
+
+def test_elements_that_are_all_told_are_seen():
+    class Talkative(BaseModel):
+        a: list[int]
+        b: int | tuple[str, ...]
+        c: dict[str, str]
+        d: str
+
+    class Terse(WireModel):
+        a: list[int]
+        b: int | tuple[str, ...]
+        c: dict[str, str]
+        d: list[list[int]]
+
+    assert told_each(Talkative) == {"a", "b", "c"}
+    assert not told_each(Terse)
+    assert told(Terse, "a", [{}] * 1000) == told(Terse, "c", dict.fromkeys("abc")) == 1

@@ -37,7 +37,7 @@ def filled(path: Path) -> None:
         with closing(Database(path)) as made:
             sessions = Sessions(made)
             for number in range(5):
-                await turn(sessions, await sessions.create(""), f"Hello {number}" * 2000)
+                await turn(sessions, await sessions.create(""), f"Hello {number}" * 2000, tenant="")
 
     asyncio.run(fill())
 
@@ -260,7 +260,7 @@ def test_what_a_kill_would_damage_would_be_seen(damage, seen, path):
             sessions = Sessions(made)
             session = await sessions.create(TENANT)
             for _ in range(3):
-                await turn(sessions, session, sealed("Hi"), sealed("Hello"))
+                await turn(sessions, session, sealed("Hi"), sealed("Hello"), tenant=TENANT)
 
     for harm, faults in (("SELECT 1", False), (damage, True)):
         asyncio.run(write())

@@ -48,6 +48,16 @@ async def snippets(sessions, query):
     return {one.session.title: one.snippet for one in found}
 
 
+async def messages(sessions, session):
+    return (await sessions.whole("ann", session.id)).messages
+
+
+async def left(database):
+    """The sessions of which there is anything but themselves."""
+    rows = "SELECT session FROM messages UNION SELECT session FROM summaries"
+    return await database.read(lambda of: of.execute(rows).fetchall())
+
+
 async def test_what_is_made_and_changed_is_there_after_a_restart(tmp_path):
     with closing(Database(tmp_path / "onebox.db")) as database:
         sessions = Sessions(database, Clock())
@@ -93,10 +103,8 @@ async def test_a_deleted_session_is_gone_with_all_that_is_in_it(sessions, databa
     await sessions.delete("ann", gone.id)
     with pytest.raises(UnknownSession):
         await sessions.find("ann", gone.id)
-    assert await sessions.messages(gone.id) == await sessions.summaries(gone.id) == []
-    rows = "SELECT session FROM messages UNION SELECT session FROM summaries"
-    left = await database.read(lambda of: of.execute(rows).fetchall())
-    assert left == [(stays.id,)]
+    assert await sessions.summaries(gone.id) == []
+    assert await left(database) == [(stays.id,)]
 
 
 async def test_a_turn_is_stored_before_and_after_its_answer(sessions):
@@ -105,7 +113,7 @@ async def test_a_turn_is_stored_before_and_after_its_answer(sessions):
     begun = running(said.id)
     await sessions.begin(session, [said], begun)
     assert (await sessions.find("ann", session.id)).head == begun.id
-    assert await sessions.messages(session.id) == [said, begun]
+    assert await messages(sessions, session) == [said, begun]
     done = replace(
         begun,
         content="3",
@@ -118,10 +126,10 @@ async def test_a_turn_is_stored_before_and_after_its_answer(sessions):
         usage=USAGE,
     )
     await sessions.save(done)
-    assert await sessions.messages(session.id) == [said, done]
+    assert await messages(sessions, session) == [said, done]
     result = Message(id="t", parent=done.id, role="tool", content="3", answers="call_1")
     await sessions.begin(session, [result], running("t"))
-    assert (await sessions.messages(session.id))[2] == result
+    assert (await messages(sessions, session))[2] == result
 
 
 async def test_an_answer_again_needs_nothing_new(sessions):
@@ -129,7 +137,7 @@ async def test_an_answer_again_needs_nothing_new(sessions):
     first = await turn(sessions, session, "Hi")
     again = running(first.parent)
     await sessions.begin(session, [], again)
-    assert [message.parent for message in await sessions.messages(session.id)] == [
+    assert [message.parent for message in await messages(sessions, session)] == [
         None,
         first.parent,
         first.parent,
@@ -137,7 +145,7 @@ async def test_an_answer_again_needs_nothing_new(sessions):
     assert (await sessions.find("ann", session.id)).head == again.id
 
 
-async def test_what_is_deleted_meanwhile_takes_no_turn_and_no_answer(sessions):
+async def test_what_is_deleted_meanwhile_takes_no_turn_and_no_answer(sessions, database):
     session = await sessions.create("ann")
     said = asked(None, "Hi")
     answer = running(said.id)
@@ -148,7 +156,7 @@ async def test_what_is_deleted_meanwhile_takes_no_turn_and_no_answer(sessions):
     await sessions.summarise(session.id, summary)
     with pytest.raises(UnknownSession):
         await sessions.begin(session, [asked(None, "Hi")], running("x"))
-    assert await sessions.messages(session.id) == await sessions.summaries(session.id) == []
+    assert await left(database) == []
 
 
 async def test_a_turn_that_is_refused_leaves_nothing(sessions, database):
@@ -161,7 +169,7 @@ async def test_a_turn_that_is_refused_leaves_nothing(sessions, database):
     with pytest.raises(StoreFailed):
         await sessions.begin(session, [replace(theirs, parent=None)], running(theirs.id))
     assert await sessions.find("ann", session.id) == session
-    assert await sessions.messages(session.id) == []
+    assert await messages(sessions, session) == []
 
 
 async def test_those_that_were_talked_in_last_come_first(sessions):
@@ -285,7 +293,7 @@ async def test_a_branch_is_a_session_of_its_own(sessions):
     assert len(whole.summaries) == 1
     await sessions.delete("ann", session.id)
     await turn(sessions, branch, "Three")
-    assert len(await sessions.messages(branch.id)) == 4
+    assert len(await messages(sessions, branch)) == 4
 
 
 async def test_a_branch_of_what_is_being_written_has_to_wait(sessions):
@@ -310,7 +318,7 @@ async def test_what_a_server_left_is_cut_once(sessions):
         [left] = await sessions.running(session.id)
         await sessions.cut([left])
         assert await sessions.running(session.id) == []
-    states = [message.state for message in await sessions.messages(session.id)]
+    states = [message.state for message in await messages(sessions, session)]
     assert states == ["done", "done", "done", "cut"]
 
 
@@ -337,7 +345,7 @@ async def test_there_are_limits_and_they_leave_room_for_others(sessions, monkeyp
     ):
         with pytest.raises(StoreFull, match=r"\d (sessions|messages) .*(delete|begin)"):
             await refused
-    assert len(await sessions.messages(session.id)) == 4
+    assert len(await messages(sessions, session)) == 4
     assert await sessions.create("bob")
 
 
@@ -345,7 +353,7 @@ async def test_turns_of_many_at_once_are_all_there(sessions):
     made = [await sessions.create("ann") for _ in range(8)]
     await asyncio.gather(*(turn(sessions, one, "Hi") for one in made * 4))
     for one in made:
-        assert len(await sessions.messages(one.id)) == 8
+        assert len(await messages(sessions, one)) == 8
 
 
 @given(conversations())

@@ -4,8 +4,8 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from api.body import INT32
 from api.fields import BasicSampling, Penalty, Repetition
+from api.openai.common import Limit
 from api.openai.constraints import MAX_TOOLS
 from api.openai.functions import ToolBody
 from api.store.records import Settings
@@ -22,7 +22,7 @@ class SettingsBody(BasicSampling):
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
-    max_tokens: Annotated[int, Field(ge=1, le=INT32)] | None = None
+    max_tokens: Limit | None = None
     thinking: bool | None = None
     compaction: bool | None = None
     tools: Annotated[list[ToolBody], Field(max_length=MAX_TOOLS)] | None = None

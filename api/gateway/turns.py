@@ -26,7 +26,7 @@ from api.store.copies import message_id
 from api.store.errors import SessionBusy
 from api.store.records import Agent, Message, Session
 from api.store.sessions import Sessions
-from api.streaming import owned
+from api.streaming import check_stream, owned
 from api.underlay import of_agent
 from inference import (
     BadRequest,
@@ -64,6 +64,8 @@ class Turns:
         began = monotonic()
         async with _deadline(wish.request.deadline):
             prompt, new = await self._prompt(session, wish, tenant)
+            meant = of_agent(prompt.request, prompt.agent)
+            check_stream(self._models, meant, stream=wish.stream)
             if _compacts(session, prompt.agent):
                 keep = partial(self._sessions.summarise, session.id)
                 prompt = await compaction.fitted(self._models, prompt, tell, keep)
@@ -105,10 +107,11 @@ class Turns:
             await storing
             await self._sessions.save(msgspec.structs.replace(answer, state="stopped"))
 
-    async def once(self, request: GenerationRequest, tenant: str) -> Turn:
-        """A turn that nothing is stored of. Raises as `Models.generate`."""
+    async def once(self, request: GenerationRequest, tenant: str, stream: bool) -> Turn:
+        """A turn that nothing is stored of, as a `stream` or whole. Raises as `Models.generate`."""
         [request] = owned((request,), tenant)
         request = of_agent(request, self._agents.named(request.model, tenant))
+        check_stream(self._models, request, stream=stream)
         events = self._models.generate(request)
         first = await anext(events)
         return Turn(first, events, Message(id=request.id, parent=None, role="assistant"))

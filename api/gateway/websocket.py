@@ -111,10 +111,10 @@ class Line:
         async def tell(event: Compacting | Compacted) -> None:
             await self._send(told.event(event))
 
-        body, id = wish.read(said), f"chat-{uuid4().hex}"
+        body, id = wish.read(said, stream=True), f"chat-{uuid4().hex}"
         if stored := wish.wish_of(body, id, self._socket.state.concurrent):
             return await self._turns.begin(stored, self._tenant, tell)
-        return await self._turns.once(chat.to_request(body, id), self._tenant)
+        return await self._turns.once(chat.to_request(body, id), self._tenant, body.stream)
 
     def _begin(self, open: Open, told: Frames, size: int = 0) -> None:
         self._place = Place(self._tenant)

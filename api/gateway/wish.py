@@ -111,17 +111,22 @@ class TurnBody(ChatBody):
 class Wish:
     """An answer of a session, to be stored as message `answer`: to the `request`, whose messages
     are what is new, after the message `parent` (None: after its head, `ROOT`: at its beginning).
-    Whoever asks may have so many of these at a time, None for any number."""
+    It is told as a `stream`, or whole. Whoever asks may have so many of these at a time, None for
+    any number."""
 
     session: str
     answer: str
     parent: str | None
     request: GenerationRequest
+    stream: bool
     most: int | None = None
 
 
-def read(raw: Mapping[str, Any]) -> TurnBody:
-    """Raises `BadRequest` naming the field that is wrong."""
+def read(raw: Mapping[str, Any], *, stream: bool = False) -> TurnBody:
+    """Raises `BadRequest` naming the field that is wrong. An answer is a `stream`, or is not, where
+    nothing is said."""
+    if raw.get("stream") is None:
+        raw = {**raw, "stream": stream}
     if raw.get("parent", ROOT) is None:  # null, which says nothing elsewhere
         raw = {**raw, "parent": ROOT}
     return common.read(TurnBody, raw, REFUSED)
@@ -131,4 +136,5 @@ def wish_of(body: TurnBody, id: str, most: int | None) -> Wish | None:
     """What is asked of a session, if it is one."""
     if body.session_id is None:
         return None
-    return Wish(body.session_id, message_id(), body.parent, chat.to_request(body, id), most)
+    request = chat.to_request(body, id)
+    return Wish(body.session_id, message_id(), body.parent, request, body.stream, most)

@@ -119,10 +119,6 @@ class Sessions:
         """Raises UnknownSession."""
         await self._database.write(lambda to: _delete(to, tenant, id))
 
-    async def messages(self, id: str) -> list[Message]:
-        """The whole tree, in order of writing; empty if there is no such session."""
-        return await self._database.read(lambda of: messages_of(of, id))
-
     async def path(self, id: str, message: str) -> list[Message]:
         """The branch of a session that ends with a message, its root first; raises
         UnknownMessage."""

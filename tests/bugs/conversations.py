@@ -7,6 +7,7 @@ PLACE = "api/gateway/place.py"
 COMPACTION, PROMPT = "api/gateway/compaction.py", "api/gateway/prompt.py"
 SOCKET, STORED = "api/gateway/websocket.py", "api/store/sessions.py"
 ALONE, AMONG = "tests/test_turn.py", "tests/test_turns.py"
+CHATTED = "tests/test_gateway_chat.py"
 LONG, SPOKEN = "tests/test_compaction.py", "tests/test_websocket.py"
 
 BUGS = (
@@ -40,6 +41,20 @@ BUGS = (
         "            await asyncio.sleep(pause)\n            await self._save(message)\n",
         "            return\n",
         ALONE,
+    ),
+    Bug(
+        "sessions are answered whole by a model that only streams",
+        TURNS,
+        "            check_stream(self._models, meant, stream=wish.stream)\n",
+        "",
+        CHATTED,
+    ),
+    Bug(
+        "a connection is answered whole by a model that only streams",
+        TURNS,
+        "        check_stream(self._models, request, stream=stream)\n",
+        "",
+        CHATTED,
     ),
     Bug(
         "an answer is stored only at its end",

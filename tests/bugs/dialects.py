@@ -27,6 +27,13 @@ BUGS = (
         QUIRKS,
     ),
     Bug(
+        "a body with very many errors fills the memory",
+        "api/body.py",
+        'schema["fail_fast"] = True',
+        'schema["fail_fast"] = False',
+        "tests/test_source_rules.py",
+    ),
+    Bug(
         "addresses are matched whole",
         "api/guard.py",
         'scope["path"] = meant(scope["path"])',

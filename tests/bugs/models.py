@@ -9,6 +9,13 @@ OPERATOR = "tests/test_operator.py"
 
 BUGS = (
     Bug(
+        "a model is not sent away while it loads",
+        "inference/models.py",
+        "            self._seats.rest(seat)\n",
+        "            pass\n",
+        MODELS,
+    ),
+    Bug(
         "an operator ends everybody's requests",
         "inference/models.py",
         "lambda asked: asked.id == id",

@@ -15,7 +15,7 @@ const NUMBERS = {
   repetition_penalty: { min: 0.01, max: 10, step: "any", placeholder: "1" },
   presence_penalty: { min: -2, max: 2, step: "any", placeholder: "0" },
   frequency_penalty: { min: -2, max: 2, step: "any", placeholder: "0" },
-  max_tokens: { min: 1, max: INT32, step: 1, placeholder: "∞" },
+  max_tokens: { min: -1, max: INT32, step: 1, placeholder: "∞" }, // -1 is no limit
   seed: { min: -(2 ** 63), max: INT64, step: 1, placeholder: "–" },
 };
 const SWITCHES = ["thinking", "compaction"];
