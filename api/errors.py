@@ -15,6 +15,7 @@ from api.dialects import dialect_of
 from api.json_reply import JsonReply
 from api.store.errors import (
     NameTaken,
+    SearchTooLong,
     SessionBusy,
     StoreFailed,
     StoreFull,
@@ -192,6 +193,7 @@ _STATUS: Final[Mapping[type[InferenceError], int]] = {
     KeysUnreadable: 503,
     NotReady: 503,
     ShuttingDown: 503,
+    SearchTooLong: 503,
     StoreFailed: 503,
     TooManyConnections: 503,
     WorkerLost: 503,

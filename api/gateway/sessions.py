@@ -24,7 +24,7 @@ from api.store.exports import Export
 from api.store.records import Conversation, Message, Session, Summary
 from api.store.search import Found
 from api.store.sessions import Sessions
-from api.streaming import metered
+from api.streaming import metered, unless_gone
 from inference import BadRequest
 
 MAX_IMPORT: Final = 16 << 20  # bytes
@@ -150,13 +150,15 @@ OPERATIONS: Final = (
 
 @router.get(_HERE)
 async def listed(http: Request) -> Response:
-    """Raises `BadRequest` naming the parameter that is wrong, and `UnknownSession`."""
+    """Raises `BadRequest` naming the parameter that is wrong, `UnknownSession`, `SearchTooLong`
+    and `ClientGone`."""
     query, limit = http.query_params.get("query", "").strip(), _limit(http)
     if len(query) > _LONGEST_QUERY:
         raise BadRequest(f"query: Input should be at most {_LONGEST_QUERY} characters.", "query")
     before = http.query_params.get("before")
     sessions = _sessions(http)
-    found, more = await sessions.listed(http.state.tenant, query, limit, before)
+    asked = sessions.listed(http.state.tenant, query, limit, before)
+    found, more = await unless_gone(http, asked)
     running = _turns(http).answers()
     return JsonReply(SessionList([_listed(one, running) for one in found], more))
 

@@ -1,7 +1,8 @@
 """One SQLite file: opened, locked, brought up to date, and written by one thread.
 
 A transaction runs as a whole on that thread, so who stops waiting for it leaves no half of it
-behind. What `write` has returned from is on the disk. Knows no table but its own version.
+behind. What `write` has returned from is on the disk. Another thread reads, and a third one
+searches, which may take long. Knows no table but its own version.
 """
 
 import asyncio
@@ -9,17 +10,21 @@ import fcntl
 import logging
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import monotonic
 from typing import Final, TypeVar
 
-from api.store.errors import StoreFailed
+from api.store.errors import SearchTooLong, StoreFailed
 from api.store.migrations import MIGRATIONS
 from inference import ConfigError
 
+LONGEST: Final = 10  # seconds of a search
+_STEPS: Final = 20  # of SQLite's machine, a few to a row, until it is asked whether to go on
 _SETTINGS: Final = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
@@ -54,6 +59,7 @@ class Database:
         try:
             self._writer = _connected(path)
             self._reader = _connected(path)
+            self._searcher = _connected(path)
         except (OSError, sqlite3.Error, ConfigError) as error:
             _unlock(self._lock)
             if isinstance(error, ConfigError):
@@ -61,6 +67,8 @@ class Database:
             raise _unusable(path, str(error)) from error
         self._writing = ThreadPoolExecutor(1, "database-writer")
         self._reading = ThreadPoolExecutor(1, "database-reader")
+        self._searching = ThreadPoolExecutor(1, "database-searcher")
+        self._closing = threading.Event()
 
     async def write(self, work: Work[Result]) -> Result:
         """What `work` returns, as one transaction: stored by then, or not at all.
@@ -73,10 +81,23 @@ class Database:
         """What `work` finds. Raises as `write`."""
         return await _run(self._reading, work, self._reader)
 
+    async def search(self, work: Work[Result]) -> Result:
+        """What `work` finds at one moment, while others read. It is ended when its caller is.
+
+        Raises SearchTooLong if it is not done in time, and as `write`.
+        """
+        left = threading.Event()
+        try:
+            return await _run(self._searching, self._found, work, left)
+        finally:
+            left.set()
+
     def close(self) -> None:
-        """Waits for what is being written."""
-        for threads in (self._writing, self._reading):
+        """Waits for what is being written; what is being searched is ended."""
+        self._closing.set()
+        for threads in (self._writing, self._reading, self._searching):
             threads.shutdown()
+        self._searcher.close()
         self._reader.close()
         self._writer.close()
         _unlock(self._lock)
@@ -92,6 +113,34 @@ class Database:
                 connection.execute("ROLLBACK")
             raise
         return result
+
+    def _found(self, work: Work[Result], left: threading.Event) -> Result:
+        connection, end = self._searcher, monotonic() + LONGEST
+
+        def over() -> bool:
+            return left.is_set() or self._closing.is_set() or monotonic() > end
+
+        with at_one_moment(connection):
+            connection.set_progress_handler(over, _STEPS)
+            try:
+                return work(connection)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+                    raise SearchTooLong from error
+                raise
+            finally:
+                connection.set_progress_handler(None, _STEPS)
+
+
+@contextmanager
+def at_one_moment(connection: sqlite3.Connection) -> Iterator[None]:
+    """Whatever is written meanwhile, all is read as it is now."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 @contextmanager

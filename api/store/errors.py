@@ -11,9 +11,20 @@ class StoreFailed(InferenceError):
 
 
 class StoreFull(InferenceError):
-    """There are as many as one key may have."""
+    """There is as much as one key may have."""
 
     code = "too_many_stored"
+
+
+class SearchTooLong(InferenceError):
+    code = "search_too_long"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "There is too much to look through: the search was ended. Look for something that was "
+            "said lately, or delete some conversations first.",
+            "query",
+        )
 
 
 class UnknownSession(InferenceError):

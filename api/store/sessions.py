@@ -4,13 +4,15 @@ What is asked of a session names its tenant, and those of others are unknown. Wh
 reads and writes what is in it by its id. Knows neither HTTP nor models.
 """
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from time import time
 from typing import Any, Final
 
 from api.store import search
 from api.store.copies import branch_of, renewed, session_id
-from api.store.database import Database
+from api.store.database import Database, at_one_moment
 from api.store.errors import StoreFull, UnknownMessage, UnknownSession
 from api.store.queries import (
     Connection,
@@ -26,7 +28,9 @@ from api.store.rows import as_json, values
 from api.store.search import Found
 
 MOST: Final = 10_000  # of a tenant
+MOST_BYTES: Final = 2 << 30  # of a tenant
 MOST_MESSAGES: Final = 100_000  # of a session
+MOST_SESSION_BYTES: Final = 64 << 20  # it is read as a whole by who looks at it
 _TITLE: Final = 60  # characters of one that nobody gave
 _CREATE: Final = """
 INSERT INTO sessions (id, tenant, title, model, settings, head, touched, created, updated)
@@ -42,6 +46,10 @@ _CHANGE: Final = """
 UPDATE sessions SET title = coalesce(:title, title), model = coalesce(:model, model),
 settings = coalesce(:settings, settings), head = coalesce(:head, head), updated = :now
 WHERE id = :id
+"""
+_STORED: Final = """
+SELECT bytes, (SELECT sum(bytes) FROM sizes AS all_of WHERE all_of.tenant = sizes.tenant)
+FROM sizes WHERE session = ?
 """
 _SAVED: Final = (
     "content",
@@ -64,6 +72,7 @@ class Sessions:
     def __init__(self, database: Database, clock: Callable[[], float] = time) -> None:
         self._database = database
         self._clock = clock
+        self._searching: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def create(
         self, tenant: str, title: str = "", model: str = "", settings: Settings = UNSAID
@@ -96,9 +105,14 @@ class Sessions:
         """The sessions that were talked in last come first; those after the session `before`, and
         where `query` stands in the title or a message. And whether there are more.
 
-        Raises UnknownSession if there is no `before`.
+        Raises UnknownSession if there is no `before`, and SearchTooLong.
         """
-        return await self._database.read(lambda of: search.listed(of, tenant, query, limit, before))
+        if not query:
+            return await self._database.read(lambda of: search.listed(of, tenant, limit, before))
+        async with self._searching[tenant]:  # one at a time, so that others have their turn
+            return await self._database.search(
+                lambda of: search.sought(of, tenant, query, limit, before)
+            )
 
     async def change(
         self,
@@ -110,7 +124,7 @@ class Sessions:
         settings: Settings | None = None,
         head: str | None = None,
     ) -> Session:
-        """What is None stays as it is. Raises UnknownSession and UnknownMessage."""
+        """What is None stays as it is. Raises UnknownSession, UnknownMessage and StoreFull."""
         new: dict[str, Any] = {"id": id, "now": self._clock()}
         new |= {"title": title, "model": model, "settings": as_json(settings), "head": head}
         return await self._database.write(lambda to: _change(to, tenant, new))
@@ -188,15 +202,26 @@ def _create(to: Connection, tenant: str, session: Session) -> None:
     said = {name: getattr(session, name) for name in Session.__struct_fields__}
     said |= {"tenant": tenant, "settings": as_json(session.settings)}
     to.execute(_CREATE, said)
+    _check_size(to, session.id)
+
+
+def _check_size(of: Connection, session: str) -> None:
+    """Raises StoreFull if a session, or its tenant, has more than it may, and so takes back what
+    was written."""
+    size, of_all = of.execute(_STORED, (session,)).fetchone()
+    if size > MOST_SESSION_BYTES:
+        most = f"{MOST_SESSION_BYTES >> 20:,} MiB"
+        raise StoreFull(f"This conversation would take more than {most}; begin a new one.")
+    if of_all > MOST_BYTES:
+        most = f"{MOST_BYTES >> 20:,} MiB"
+        raise StoreFull(
+            f"The conversations of this key would take more than {most}; delete some first."
+        )
 
 
 def _whole(of: Connection, tenant: str, id: str) -> Conversation:
-    of.execute("BEGIN")  # one moment, whatever is written meanwhile
-    try:
-        session = found(of, tenant, id)
-        return Conversation(session, messages_of(of, id), summaries_of(of, id))
-    finally:
-        of.execute("COMMIT")
+    with at_one_moment(of):
+        return Conversation(found(of, tenant, id), messages_of(of, id), summaries_of(of, id))
 
 
 def _change(to: Connection, tenant: str, new: dict[str, Any]) -> Session:
@@ -204,6 +229,8 @@ def _change(to: Connection, tenant: str, new: dict[str, Any]) -> Session:
     if new["head"] is not None:
         _check_here(to, new["id"], new["head"], "head")
     to.execute(_CHANGE, new)
+    if new["settings"] is not None:
+        _check_size(to, new["id"])
     return found(to, tenant, new["id"])
 
 
@@ -227,6 +254,7 @@ def _begin(to: Connection, session: str, messages: list[Message], now: float) ->
             _check_here(to, session, message.parent, "parent")
         new.add(message.id)
     add_messages(to, session, messages)
+    _check_size(to, session)
 
 
 def _check_here(of: Connection, session: str, message: str, field: str) -> None:
@@ -254,4 +282,5 @@ def _copy(to: Connection, tenant: str, whole: Conversation, now: float) -> Sessi
     _create(to, tenant, copy.session)
     add_messages(to, copy.session.id, copy.messages)
     add_summaries(to, copy.session.id, copy.summaries)
+    _check_size(to, copy.session.id)
     return copy.session

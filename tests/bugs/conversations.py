@@ -8,6 +8,8 @@ COMPACTION, PROMPT = "api/gateway/compaction.py", "api/gateway/prompt.py"
 SOCKET, STORED = "api/gateway/websocket.py", "api/store/sessions.py"
 ALONE, AMONG = "tests/test_turn.py", "tests/test_turns.py"
 CHATTED = "tests/test_gateway_chat.py"
+DATABASE, SEARCH = "api/store/database.py", "api/store/search.py"
+SIZE, SOUGHT = "tests/test_store_size.py", "tests/test_store_search.py"
 LONG, SPOKEN = "tests/test_compaction.py", "tests/test_websocket.py"
 
 BUGS = (
@@ -195,5 +197,69 @@ BUGS = (
         "session.head if wish.parent is None else wish.parent",
         "session.head",
         SPOKEN,
+    ),
+    Bug(
+        "a branch may be of any size",
+        STORED,
+        "    add_summaries(to, copy.session.id, copy.summaries)\n"
+        "    _check_size(to, copy.session.id)\n",
+        "    add_summaries(to, copy.session.id, copy.summaries)\n",
+        SIZE,
+    ),
+    Bug(
+        "what others have stored counts as well",
+        STORED,
+        "FROM sizes AS all_of WHERE all_of.tenant = sizes.tenant",
+        "FROM sizes AS all_of",
+        SIZE,
+    ),
+    Bug(
+        "answers do not count for what a key may store",
+        "api/store/migrations.py",
+        "CREATE TRIGGER message_changed AFTER UPDATE ON",
+        "CREATE TRIGGER message_changed AFTER UPDATE OF id ON",
+        SIZE,
+    ),
+    Bug(
+        "a search goes on though its client is gone",
+        DATABASE,
+        "            left.set()\n",
+        "            pass\n",
+        SOUGHT,
+    ),
+    Bug(
+        "all else waits for a search",
+        DATABASE,
+        "_run(self._searching, self._found, work, left)",
+        "_run(self._reading, self._found, work, left)",
+        SOUGHT,
+    ),
+    Bug(
+        "one key's searches go before those of others",
+        STORED,
+        "self._searching[tenant]:",
+        "asyncio.Lock():",
+        SOUGHT,
+    ),
+    Bug(
+        "all that a message says is looked at together",
+        SEARCH,
+        "if content.isascii() else _PIECE",
+        "if content else _PIECE",
+        SOUGHT,
+    ),
+    Bug(
+        "a search may take for ever",
+        DATABASE,
+        " or monotonic() > end\n",
+        "\n",
+        SOUGHT,
+    ),
+    Bug(
+        "what stands across two pieces of a text is not found",
+        SEARCH,
+        "_ACCENTED * (len(needle) + AFTER)\n",
+        "AFTER\n",
+        SOUGHT,
     ),
 )
