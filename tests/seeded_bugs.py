@@ -29,7 +29,7 @@ from tests.bugs.bug import Bug
 
 ROOT = Path(__file__).parents[1]
 LONGEST = 300  # seconds for the tests of a bug: one that makes them hang is caught
-LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "docs", "training", "build", "dist")
+LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "training", "build", "dist")
 
 
 @contextmanager
