@@ -6,8 +6,11 @@ Knows no request beyond its own, and neither queue nor worker.
 import math
 import uuid
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, groupby
+from typing import Any
 
+from inference.journal import Answer
 from inference.parser import Arguments, Call, Piece, Reasoning, StreamParser, Text
 from inference.types import (
     ArgumentsDelta,
@@ -22,7 +25,7 @@ from inference.types import (
     ToolCallDelta,
     Usage,
 )
-from inference.wire import Accepted, End
+from inference.wire import Accepted, Delta, End
 
 
 class Choice:
@@ -107,3 +110,20 @@ class Choice:
     def _taken(self, end: float) -> Iterator[TokenLogprob]:
         while self._untold and self._untold[0].start < end:
             yield self._untold.popleft()
+
+
+def joined(answers: Sequence[Answer]) -> Iterator[Answer]:
+    """Neighbouring texts of a choice as one: a slow reader gets fewer events."""
+    for index, run in groupby(answers, lambda one: one.index if isinstance(one, Delta) else None):
+        if index is None:
+            yield from run
+        else:
+            yield _one([*run])
+
+
+def _one(run: Sequence[Any]) -> Delta:
+    """Texts of a choice as one of them."""
+    first: Delta = run[0]
+    text = "".join(one.text for one in run)
+    logprobs = [*chain(*(one.logprobs for one in run))]
+    return Delta(first.id, first.index, text, logprobs=logprobs)

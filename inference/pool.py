@@ -10,13 +10,12 @@ import os
 import secrets
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import asdict
-from itertools import chain, groupby
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
 from inference import embedding
-from inference.choice import Choice
+from inference.choice import Choice, joined
 from inference.deployment import Deployment
 from inference.errors import (
     BadRequest,
@@ -169,7 +168,7 @@ class Pool:
             yield Started(accepted.prompt_tokens)
             choices = [Choice(i, request, accepted) for i in range(request.n)]
             while unfinished:
-                for answer in _merged(await answers.get(), answers):
+                for answer in joined(await _come(answers)):
                     match expect(answer):
                         case Delta(index=index, text=text, logprobs=logprobs):
                             for event in choices[index].text(text, logprobs):
@@ -337,23 +336,9 @@ def _params(sampling: Sampling, seed: int) -> SamplingParams:
     return SamplingParams(**said | {"seed": seed})
 
 
-def _merged(first: Answer, answers: asyncio.Queue[Answer]) -> list[Answer]:
-    """What has come in, neighbouring texts of a choice joined: a slow reader gets fewer events."""
-    came = [first]
+async def _come(answers: asyncio.Queue[Answer]) -> list[Answer]:
+    """What has come in, one at least."""
+    came = [await answers.get()]
     while not answers.empty():
         came.append(answers.get_nowait())
-    if len(came) == 1:
-        return came
-    merged: list[Answer] = []
-    for index, run in groupby(came, lambda one: one.index if isinstance(one, Delta) else None):
-        parts = [*run]
-        merged += parts if index is None else [_one(parts)]
-    return merged
-
-
-def _one(run: Sequence[Any]) -> Delta:
-    """Texts of a choice as one of them."""
-    logprobs = tuple(chain(*(one.logprobs for one in run)))
-    text = "".join(one.text for one in run)
-    whole: Delta = msgspec.structs.replace(run[0], text=text, logprobs=logprobs)
-    return whole
+    return came

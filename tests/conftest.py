@@ -6,12 +6,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import pytest_asyncio
 import uvicorn.server
 from hypothesis import settings
 
 from inference import Deployment, Pool, Wishes, kv_cache, load_config, prepare
 from inference.llama import Llama
 from tests import embedding_model
+from tests.fake_pool import serving
 
 settings.register_profile("onebox", deadline=None)  # nothing in the suite is timed
 settings.load_profile("onebox")
@@ -69,6 +71,15 @@ async def pool(deployment: Deployment) -> AsyncIterator[Pool]:
     await pool.until_ready()
     yield pool
     await pool.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def url(deployment: Deployment) -> AsyncIterator[str]:
+    """Where a server with a real worker is, for the tests of a module, which share its loop."""
+    pool = Pool(deployment)
+    async with serving(pool) as url:
+        await pool.until_ready()
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
-from inference import Pool
 from setup.debian import where
-from tests.fake_pool import serving
 from tests.nginx import missing
 
 ROOT = Path(__file__).parents[1]
@@ -29,14 +26,6 @@ def examples():
         for number, (kind, text) in enumerate(BLOCK.findall(page.read_text())):
             if kind == "python" or "curl" in text:
                 yield pytest.param(kind, text, id=f"{page.stem}-{number}")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def url(deployment):
-    pool = Pool(deployment)
-    async with serving(pool) as url:
-        await pool.until_ready()
-        yield url
 
 
 @pytest.mark.parametrize(("kind", "text"), [*examples()])

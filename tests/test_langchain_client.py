@@ -4,14 +4,10 @@ from typing import Literal
 
 import openai
 import pytest
-import pytest_asyncio
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel, Field
-
-from inference import Pool
-from tests.fake_pool import serving
 
 FRANCE, PARIS = "What is the capital of France?", "The capital of France is Paris."
 SUM, THOUGHTS, ANSWER = "What is 38 + 47?", "8 + 7 = 15, 3 + 4 + 1 = 8.", "38 + 47 = 85"
@@ -32,17 +28,9 @@ class Trip(BaseModel):
     days: int = Field(ge=1, le=9)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def url(deployment):
-    pool = Pool(deployment)
-    async with serving(pool) as url:
-        await pool.until_ready()
-        yield f"{url}/v1"
-
-
 def model_at(url, **fields):
     said = {"model": "qwen3-demo", "temperature": 0, "max_tokens": 100, "max_retries": 0}
-    return ChatOpenAI(base_url=url, api_key="unused", **said | fields)
+    return ChatOpenAI(base_url=f"{url}/v1", api_key="unused", **said | fields)
 
 
 async def test_a_question_is_answered_at_once_as_a_stream_and_in_a_batch(url):

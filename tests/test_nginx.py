@@ -90,7 +90,7 @@ async def test_a_hang_up_ends_the_answer_in_the_model(stream):
         async with http_through(proxy) as client:
             asking = client.post("/v1/chat/completions", json=CHAT | {"stream": stream}, timeout=60)
             task = asyncio.create_task(asking)
-            await pool.waiting.wait()
+            await asyncio.wait_for(pool.waiting.wait(), 30)
             task.cancel()
         await asyncio.wait_for(pool.cancelled.wait(), 30)
 
@@ -100,7 +100,7 @@ async def test_a_websocket_that_is_closed_ends_the_answer_in_the_model():
     async with behind_nginx(pool) as proxy:
         async with connect(proxy.url.replace("https", "wss") + "/ws", ssl=proxy.tls) as ws:
             await ws.send('{"message": "Hi"}')
-            await pool.waiting.wait()
+            await asyncio.wait_for(pool.waiting.wait(), 30)
         await asyncio.wait_for(pool.cancelled.wait(), 30)
 
 

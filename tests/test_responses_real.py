@@ -8,9 +8,6 @@ import pytest
 import pytest_asyncio
 from pydantic import BaseModel, Field
 
-from inference import Pool
-from tests.fake_pool import serving
-
 TOOL = {
     "type": "function",
     "name": "get_weather",
@@ -28,14 +25,6 @@ WEATHER = "What is the weather in Oslo?"
 READING = '{"temperature": 7, "condition": "rainy"}'
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def url(deployment):
-    pool = Pool(deployment)
-    async with serving(pool) as url:
-        await pool.until_ready()
-        yield url
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

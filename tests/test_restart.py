@@ -15,7 +15,9 @@ COMMAND = [sys.executable, "-c", "from api.cli import app; app()", "serve", "--p
 CONFIG = """
 server: {{drain_seconds: 0, database: {database}}}
 models:
-  demo: {{bundled: qwen3-demo, aliases: [default], slots: 8, context: 16384, thinking: false}}
+  demo:
+    {{bundled: qwen3-demo, aliases: [default], slots: 8, context: 16384, thinking: false,
+     sampling: {{plain: {{temperature: 0}}}}}}
 """
 ANSWERS = 8
 

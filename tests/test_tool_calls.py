@@ -2,15 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 
 import anthropic
 import jsonschema_rs
 import pytest
 from openai import AsyncOpenAI
 
-from inference import ArgumentsDelta, Finished, Pool, Sampling, Tool, ToolCallDelta
-from tests.fake_pool import serving
+from inference import ArgumentsDelta, Finished, Sampling, Tool, ToolCallDelta
 from tests.test_pool import chat
 from tests.test_recovery import answer, kill_when
 
@@ -25,14 +23,6 @@ PLACE = {
 }
 WEATHER = Tool("weather", "Tells the weather.", PLACE)
 ASKED = "What is the weather in Oslo?"
-
-
-@pytest.fixture
-async def url(deployment) -> AsyncIterator[str]:
-    pool = Pool(deployment)
-    async with serving(pool) as url:
-        await pool.until_ready()
-        yield url
 
 
 def calling(llama, temperature: float, seed: int, **kwargs):
@@ -75,6 +65,7 @@ TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": PLAC
 HI = [{"role": "user", "content": ASKED}]
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_the_openai_client_puts_a_streamed_call_together(url):
     async with AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
         asked = {"model": "default", "messages": HI, "tools": TOOLS, "tool_choice": "required"}
@@ -89,6 +80,7 @@ async def test_the_openai_client_puts_a_streamed_call_together(url):
         assert same.function.arguments == call.function.arguments
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_the_anthropic_client_puts_a_streamed_call_together(url):
     async with anthropic.AsyncAnthropic(base_url=url, api_key="none", max_retries=0) as client:
         async with client.messages.stream(

@@ -5,6 +5,7 @@ from tests.bugs.bug import Bug
 JOURNAL = "inference/journal.py"
 REPLICA = "inference/replica.py"
 POOL = "inference/pool.py"
+CHOICE = "inference/choice.py"
 WORKER = "inference/worker.py"
 INBOX = "inference/inbox.py"
 
@@ -131,7 +132,7 @@ BUGS = (
     ),
     Bug(
         "texts of two choices are joined",
-        POOL,
+        CHOICE,
         "one.index if isinstance(one, Delta) else None",
         "0 if isinstance(one, Delta) else None",
     ),
@@ -180,5 +181,5 @@ BUGS = (
         "    for id in faults:\n        scheduler.cancel(id)\n",
         "",
     ),
-    Bug("slow readers get less", POOL, "tuple(chain(*(one.logprobs for one in run)))", "()"),
+    Bug("slow readers get less", CHOICE, "[*chain(*(one.logprobs for one in run))]", "[]"),
 )
