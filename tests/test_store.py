@@ -42,6 +42,22 @@ def filled(path: Path) -> None:
     asyncio.run(fill())
 
 
+def told_and_forgotten(path: Path) -> bool:
+    """Whether a text was in the file while it was stored. It has been deleted since."""
+
+    async def tell_and_forget() -> bool:
+        with closing(Database(path)) as made:
+            sessions = Sessions(made)
+            await turn(sessions, await sessions.create(""), "Hello", tenant="")
+            session = await sessions.create("")
+            await turn(sessions, session, "secret" * 5000, tenant="")
+            stored = path.with_name(path.name + "-wal").read_bytes()
+            await sessions.delete("", session.id)
+        return b"secret" in stored
+
+    return asyncio.run(tell_and_forget())
+
+
 def titles(database: Database) -> list[str]:
     return [title for (title,) in asyncio.run(database.read(_titles))]
 
@@ -59,6 +75,12 @@ def test_it_is_where_the_user_has_data(monkeypatch):
     assert place() == Path("/data/onebox/onebox.db")
     monkeypatch.delenv("XDG_DATA_HOME")
     assert place() == Path.home() / ".local/share/onebox/onebox.db"
+
+
+def test_what_is_deleted_is_nowhere_in_the_file(path):
+    assert told_and_forgotten(path)
+    assert b"Hello" in path.read_bytes()
+    assert b"secret" not in path.read_bytes()
 
 
 def test_only_its_owner_may_look_at_it(path):

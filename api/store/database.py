@@ -31,6 +31,7 @@ _SETTINGS: Final = (
     "PRAGMA foreign_keys = ON",
     "PRAGMA busy_timeout = 5000",
     "PRAGMA trusted_schema = OFF",
+    "PRAGMA secure_delete = ON",  # what is deleted is overwritten
 )
 # Refused where SQLite, after a fault, has opened a file that can only be read.
 _NOTHING: Final = "DELETE FROM sqlite_sequence WHERE false"

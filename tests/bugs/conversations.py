@@ -221,6 +221,13 @@ BUGS = (
         SIZE,
     ),
     Bug(
+        "what is deleted stays in the file",
+        DATABASE,
+        "secure_delete = ON",
+        "secure_delete = OFF",
+        "tests/test_store.py",
+    ),
+    Bug(
         "a search goes on though its client is gone",
         DATABASE,
         "            left.set()\n",
