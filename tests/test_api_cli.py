@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import close_session
 from typer.testing import CliRunner
 
-from api import cli
+from api import cli, terminal
 from api.terminal import greeting
 from inference import Check, Message, Overloaded, ReasoningDelta, Started, TextDelta, WorkerLost
 from tests.fake_pool import FakePool, end, serving
@@ -83,8 +83,9 @@ def test_the_greeting_says_where_the_page_is_and_how_to_come_in(keyed):
     assert ("sign in there with an API key" in said) == ("YOUR_KEY" in said) == keyed
 
 
-def test_models_shows_what_can_be_served_and_what_is_here(config):
-    lines = run("models", "--config", config, env={"COLUMNS": "200"}).stdout.splitlines()
+def test_models_shows_what_can_be_served_and_what_is_here(config, monkeypatch):
+    monkeypatch.setattr(terminal.console, "width", 200)
+    lines = run("models", "--config", config).stdout.splitlines()
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
     assert rows == [
         ["here", "mine", "", "yes", "yes"],
@@ -164,11 +165,15 @@ async def test_ctrl_c_stops_the_answer_and_not_the_chat():
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
-        process.stdin.write(b"Hi\n")
-        await asyncio.wait_for(process.stdout.readuntil(b"Hel"), 10)
-        process.send_signal(signal.SIGINT)
-        await asyncio.wait_for(pool.cancelled.wait(), 10)
-        output, _ = await asyncio.wait_for(process.communicate(b"Again\n/exit\n"), 10)
+        try:
+            process.stdin.write(b"Hi\n")
+            await asyncio.wait_for(process.stdout.readuntil(b"Hel"), 60)
+            process.send_signal(signal.SIGINT)
+            await asyncio.wait_for(pool.cancelled.wait(), 60)
+            output, _ = await asyncio.wait_for(process.communicate(b"Again\n/exit\n"), 60)
+        finally:
+            if process.returncode is None:
+                process.kill()
     assert process.returncode == 0
     assert b"(stopped)" in output and b"Hello" in output
     assert pool.requests[1].messages[1] == Message("assistant", "Hel")

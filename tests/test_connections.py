@@ -86,7 +86,7 @@ async def test_who_says_nothing_is_told_nothing():
 async def test_an_idle_connection_is_closed_and_one_that_goes_on_has_its_time_again():
     async with serving(FakePool(), limits=Limits(idle=0.05, header=0.05)) as url:
         assert (await said_to(url, GET)).endswith(b'{"status":"ok"}')
-    async with serving(FakePool(), limits=Limits(header=0.05)) as url:
+    async with serving(FakePool(), limits=Limits(header=0.5)) as url:
         first, _, second = (await said_to(url, GET, GET[:9])).partition(b'{"status":"ok"}')
         assert first.startswith(b"HTTP/1.1 200")
         assert outcome(second) == (408, "request_timeout")
@@ -228,7 +228,7 @@ def test_there_are_never_more_connections_than_descriptors():
 
 async def test_a_crowd_that_does_nothing_leaves_no_trace():
     pool = FakePool()
-    async with serving(pool, limits=Limits(header=0.3, pause=0.3)) as url:
+    async with serving(pool, limits=Limits(header=1.0, pause=1.0)) as url:
         openings = [b"", POST, post(BODY[:9], 99)] * 70
         crowd = asyncio.gather(*(said_to(url, opening) for opening in openings))
         async with httpx.AsyncClient() as client:
@@ -290,13 +290,13 @@ async def test_an_answer_that_nobody_reads_does_not_hold_its_connection():
 
 
 async def test_who_reads_slowly_but_steadily_gets_everything():
-    pool = FakePool([Started(7), TextDelta(0, "x" * (1 << 20)), end()])
+    pool = FakePool([Started(7), TextDelta(0, "x" * (2 << 20)), end()])
     body = BODY[:-1] + b', "stream": true}'
-    async with serving(pool, limits=Limits(stall=0.5)) as url:
+    async with serving(pool, limits=Limits(stall=1.5)) as url:
         with unread(url, post(body), room=32 << 10) as sock:
             sock.setblocking(False)
             answer = b""
             while not answer.endswith(b"[DONE]\n\n\r\n0\r\n\r\n"):
                 answer += await asyncio.get_running_loop().sock_recv(sock, 32 << 10)
                 await asyncio.sleep(0.05)
-    assert answer.count(b"x") >= 1 << 20
+    assert answer.count(b"x") >= 2 << 20

@@ -124,21 +124,23 @@ async def onebox(tmp_path):
 
 
 async def streams_of(url, count):
-    """So many requests for long answers, once the first tokens have come."""
-    begun = asyncio.Event()
+    """So many requests for long answers, once all of them have begun."""
+    begun = asyncio.Semaphore(0)
     body = {**STREAM, "ignore_eos": True, "max_tokens": 1000}
 
     async def read():
         text = ""
-        client = httpx.AsyncClient(base_url=url, timeout=30)
+        client = httpx.AsyncClient(base_url=url, timeout=120)
         async with client, client.stream("POST", CHAT, json=body) as answer:
+            begun.release()
             async for piece in answer.aiter_text():
                 text += piece
-                begun.set()
         return text
 
     tasks = [asyncio.create_task(read()) for _ in range(count)]
-    await asyncio.wait_for(begun.wait(), 30)
+    async with asyncio.timeout(120):
+        for _ in tasks:
+            await begun.acquire()
     return tasks
 
 
@@ -148,7 +150,7 @@ async def test_sigterm_under_load_ends_every_stream_and_leaves_no_process(tmp_pa
         tasks = await streams_of(url, STREAMS)
         process.send_signal(signal.SIGTERM)
         endings = [ending(await task) for task in tasks]
-        assert await asyncio.wait_for(process.wait(), 30) == 0
+        assert await asyncio.wait_for(process.wait(), 120) == 0
         assert workers and not any(worker.is_running() for worker in workers)
     assert set(endings) <= {"length", "not_ready"} and len(endings) == STREAMS
 

@@ -147,7 +147,7 @@ def test_a_stop_string_ends_the_text_before_itself(client):
 
 
 def test_models_are_listed_with_their_context(client):
-    [model] = client.models.list().data
+    model, *_ = client.models.list().data
     assert model.id == MODEL
     assert client.models.retrieve(MODEL).id == MODEL
 

@@ -18,7 +18,7 @@ HI = [{"role": "user", "content": "Hi"}]
 
 
 async def ask(url, **body):
-    async with httpx.AsyncClient(base_url=url) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
         return await client.post(PATH, json=body)
 
 

@@ -161,8 +161,8 @@ async def test_no_more_are_loaded_than_may_be(tmp_path):
 
 async def test_nobody_goes_in_the_middle_of_a_stream(tmp_path):
     async with several(tmp_path, room=1) as box:
-        whole, _ = await answer_of(box.models, ask(None, "Tell me a story.", max_tokens=60))
-        events = box.models.generate(ask(None, "Tell me a story.", max_tokens=60))
+        whole, _ = await answer_of(box.models, ask(None, "Tell me a story.", max_tokens=300))
+        events = box.models.generate(ask(None, "Tell me a story.", max_tokens=300))
         await begun(events)
         with pytest.raises(NotReady, match="no room beside a") as refusal:
             await answer_of(box.models, ask("b"))
@@ -178,13 +178,14 @@ async def test_nobody_goes_in_the_middle_of_a_stream(tmp_path):
 
 async def test_a_request_that_arrives_while_its_model_goes_is_answered(tmp_path):
     async with several(tmp_path, room=1) as box:
-        asked = [asyncio.create_task(answer_of(box.models, ask(name))) for name in "bab"]
+        asked = [asyncio.create_task(answer_of(box.models, ask(name))) for name in "bb"]
         await until(lambda: states(box) == {})  # a has to go, and is asked again
         asked += [asyncio.create_task(answer_of(box.models, ask("a")))]
-        done = await asyncio.gather(*asked, return_exceptions=True)
-        answered = [one for one in done if not isinstance(one, NotReady)]
-        assert [text for text, _ in answered] == [PARIS] * len(answered)
-        assert len(answered) >= 3
+        *answered, last = await asyncio.gather(*asked, return_exceptions=True)
+        assert [text for text, _ in answered] == [PARIS, PARIS]
+        if isinstance(last, NotReady):  # b was in use again
+            last = await answer_of(box.models, ask("a"))
+        assert last[0] == PARIS
 
 
 async def test_a_model_that_cannot_be_loaded_tells_those_who_asked_for_it(tmp_path, monkeypatch):

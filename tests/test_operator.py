@@ -188,6 +188,9 @@ async def test_running_and_queued_requests_end_in_the_model_and_neighbours_go_on
             near = all.create_task(client.post(CHAT, json=near))
             await requests_of(client, lambda found: len(found) == 2 and found[1]["tokens"] > 0)
             queued = all.create_task(streamed(client))
+            async with asyncio.timeout(60):
+                while not pool.status().stats.waiting:
+                    await asyncio.sleep(0.005)
             listed = await requests_of(client, lambda found: len(found) == 3)
             states = [(r["state"], r["tokens"] > 0) for r in listed]
             assert states == [("running", True), ("running", True), ("waiting", False)]
@@ -233,7 +236,7 @@ async def test_time_that_was_waited_for_a_model_counts(tmp_path):
     ):
         asking = asyncio.create_task(streamed(client, model="b"))
         [waits] = await requests_of(client, len)
-        [runs] = await requests_of(client, lambda found: found[0]["state"] == "running")
+        [runs] = await requests_of(client, lambda found: found and found[0]["state"] == "running")
         assert runs["id"] == waits["id"] and runs["seconds"] > waits["seconds"]
         await cancel(client, runs["id"])
         await asking
@@ -266,7 +269,7 @@ async def test_a_model_in_use_is_unloaded_once_nobody_uses_it(tmp_path):
         several_served(tmp_path) as (_, url),
         httpx.AsyncClient(base_url=url, timeout=60) as client,
     ):
-        asking = asyncio.create_task(streamed(client, model="b", max_tokens=200))
+        asking = asyncio.create_task(streamed(client, model="b", max_tokens=900))
         await requests_of(client, lambda found: found and found[0]["tokens"] > 0)
         assert (await client.post(f"{OPERATOR}/models/b/unload")).status_code == 204
         assert (await asking)[1]["choices"][0]["finish_reason"] == "length"

@@ -49,7 +49,7 @@ def user(text: str) -> tuple[Message, ...]:
 
 @pytest.fixture
 def renderer() -> Iterator[Renderer]:
-    with Renderer(seconds=0.1) as renderer:
+    with Renderer(seconds=0.5) as renderer:
         renderer.use(source())
         yield renderer
 
@@ -128,7 +128,7 @@ def test_a_process_that_was_ended_or_stopped_is_replaced(
     ],
 )
 def test_a_template_that_does_not_compile_is_a_bad_model_file(text: str, what: str) -> None:
-    with Renderer(seconds=0.1) as renderer, pytest.raises(BadModelFile, match=what):
+    with Renderer(seconds=0.5) as renderer, pytest.raises(BadModelFile, match=what):
         renderer.use(source(text))
     assert not children()
 

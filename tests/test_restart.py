@@ -37,7 +37,9 @@ async def started(config):
     try:
         lines = b""
         while not (found := re.search(rb"Ready at (http://\S+)", lines)):
-            lines += await asyncio.wait_for(process.stdout.readline(), 60)
+            line = await asyncio.wait_for(process.stdout.readline(), 60)
+            assert line, lines
+            lines += line
         yield found[1].decode(), process
     finally:
         if process.returncode is None:
@@ -53,13 +55,12 @@ async def test_eight_answers_in_the_middle_of_which_the_server_ends(config, how)
         async with talking(url) as talk:
             await talk.say(session_id=whole, message="What is the capital of France?")
             assert said(await talk.turn())
-        for number in range(ANSWERS):
+        for _ in range(ANSWERS):
             talk = await stack.enter_async_context(talking(url))
-            id = await new_session(url)
-            await talk.say(
-                session_id=id, message=f"Count, {number}.", ignore_eos=True, max_tokens=1900
-            )
-            sessions.append((id, talk))
+            sessions.append((await new_session(url), talk))
+        for number, (id, talk) in enumerate(sessions):
+            long = {"message": f"Count, {number}.", "ignore_eos": True, "max_tokens": 1900}
+            await talk.say(session_id=id, **long)
         for id, talk in sessions:
             acknowledged.append((id, await talk.event()))
             assert (await talk.event())["type"] == "text"

@@ -37,6 +37,10 @@ class Cable:
             writer.transport.abort()
             return
         ends = {writer, there[1]}
+        if not self.whole:  # it was cut meanwhile
+            for end in ends:
+                end.transport.abort()
+            return
         self._open |= ends
         try:
             await asyncio.wait(

@@ -68,7 +68,7 @@ class Person:
         await self.ready()
 
     async def ready(self) -> None:
-        await expect(self.page.locator("#message")).to_be_visible()
+        await expect(self.page.locator(".composer:not([inert]) #message")).to_be_visible()
 
     async def look_again(self) -> None:
         """As after they were at another page for a while."""

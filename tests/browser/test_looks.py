@@ -213,6 +213,39 @@ async def test_settings_are_of_one_conversation(person):
         assert pool.requests[-1].messages[0].role == "user"
 
 
+async def test_nothing_is_said_or_set_before_the_conversation_is_there(person):
+    async with person.at(FakePool()) as url:
+        await person.open(url)
+        await person.say("Hi")
+        await person.answered("Hello")
+        await person.button("Settings of this chat").click()
+        await person.page.get_by_label("Temperature").fill("0.72")
+        await person.button("Save").click()
+        gate = asyncio.Event()
+        await person.page.route("**/api/v1/sessions/*", after(gate))
+        await person.page.reload()
+        await expect(person.see(".thread", "Loading")).to_be_visible()
+        for part in (".composer", ".picker-box", "[title='Settings of this chat']"):
+            await expect(person.see(f"{part}[inert]")).to_have_count(1)
+        gate.set()
+        await person.ready()
+        await expect(person.see("[inert]")).to_have_count(0)
+        await person.button("Settings of this chat").click()
+        await expect(person.page.get_by_label("Temperature")).to_have_value("0.72")
+
+
+async def test_settings_are_closed_when_their_conversation_is_left(person):
+    async with person.at(FakePool()) as url:
+        await person.open(url)
+        await person.say("Hi")
+        await person.answered("Hello")
+        await person.button("New chat").first.click()
+        await person.button("Settings of this chat").click()
+        await person.page.go_back()
+        await person.answered("Hello")
+        await expect(person.page.get_by_role("dialog")).to_have_count(0)
+
+
 @pytest.mark.parametrize("bound", ["minimum", "maximum"])
 async def test_all_that_the_server_takes_can_be_set(workshop, bound):
     refused = """async (values) => {

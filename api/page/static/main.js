@@ -64,17 +64,28 @@ const picker = new Picker((name) => {
   if (!chat.session) remember("model", name || null);
   chat.change({ model: name });
 });
+const settings = iconButton("sliders", t("settings"), openChatSettings, { class: "chat-only" });
 let sidebar = null;
 
 /** Another conversation is open, or the new one has become one. */
 function opened() {
   const id = chat.session?.id ?? null;
+  waiting(false);
   setTabSession(id);
   history.replaceState({ session: id }, "");
   composer.open(id);
   picker.set(chat.model);
   sessions.select(id);
   changed();
+}
+
+/** Nothing is said or set before it is known in which conversation. */
+function waiting(is) {
+  for (const node of [picker.node, settings, composer.node]) node.inert = is;
+}
+
+function openChatSettings() {
+  openSettings(chat.settings, (said) => chat.change({ settings: said }));
 }
 
 /** Something that the list, the title or the buttons tell of. */
@@ -121,6 +132,7 @@ async function openSession(id, { push = true } = {}) {
   showChat();
   if (push) history.pushState({ session: id }, "");
   const opening = chat.open(id);
+  waiting(true);
   thread.clear(loading());
   sidebar.chosen();
   await opening;
@@ -198,8 +210,6 @@ function build(me) {
     operator: me.admin ? operator : null,
     leave: me.keys ? leave : null,
   });
-  const settings = iconButton("sliders", t("settings"), () =>
-    openSettings(chat.settings, (said) => chat.change({ settings: said })), { class: "chat-only" });
   app.append(el("main", null,
     el("header", { class: "top" }, sidebar.toggleButton, picker.node, title, el("span", { class: "spring" }), settings,
       iconButton("plus", t("new"), () => fresh(), { class: "fresh-icon" })),
@@ -243,6 +253,7 @@ async function start() {
   build(me);
   keys();
   addEventListener("popstate", ({ state }) => {
+    document.querySelector(".settings-dialog")?.close(); // of the conversation that is left
     if (state?.session) openSession(state.session, { push: false });
     else fresh({ push: false });
   });
