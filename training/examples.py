@@ -77,9 +77,7 @@ REQUESTS: list[dict[str, Any]] = [
     {
         "title": "JSON from a text",
         "messages": [
-            user(
-                "Extract the name, age and city as JSON: Ada is 23 years old and lives in Berlin."
-            )
+            user("Extract the name, age and city as JSON: Ada is 23 years old and lives in Berlin.")
         ],
         "enable_thinking": False,
     },
