@@ -302,7 +302,8 @@ def _plain(decodes: tuple[Chunk, ...]) -> tuple[Chunk, ...]:
 
 def _wanted(seq: Sequence) -> int:
     """Tokens that the next chunk may hold. What was decoded once is computed again by less than a
-    tile: llama.cpp then takes the kernels that decode, and the text goes on as it would have."""
+    tile: llama.cpp then takes the kernels that decode, and up to position 256, from which on these
+    depend on whether one sequence or several are decoded, the text goes on as it would have."""
     if not seq.generated:
         return seq.pending
     prompt = seq.prompt_len - seq.computed

@@ -22,10 +22,11 @@ settings.load_profile("onebox")
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Neither files nor a proxy nor a GPU; but a model that was pulled for the tests is there."""
+    """Neither files, a proxy, a compiler nor a GPU, but for a model that was pulled for tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
         patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
+        patch.delenv("CXX", raising=False)
         for name in ("no_proxy", "NO_PROXY"):
             patch.setenv(name, "127.0.0.1,localhost")
         if "ONEBOX_TEST_MODEL" not in os.environ:

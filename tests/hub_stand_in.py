@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from time import monotonic, sleep
 from typing import cast
 
 REPO = "org/weights-GGUF"
@@ -54,6 +55,13 @@ class HubStandIn(ThreadingHTTPServer):
     @property
     def sha256(self) -> str:
         return hashlib.sha256(self.content).hexdigest()
+
+    def has_sent(self, size: int) -> bool:
+        """Whether so much was sent in the end; it is counted on another thread."""
+        end = monotonic() + 30
+        while self.sent < size and monotonic() < end:
+            sleep(0.005)
+        return self.sent == size
 
     def recover(self) -> None:
         """Everything works again."""

@@ -66,14 +66,6 @@ async def test_what_a_client_names_is_looked_up_and_nothing_else(hub, tmp_path):
                 assert step.status == "pulling manifest"
 
 
-async def told(hub, sent):
-    """The stand-in counts on a thread of its own."""
-    async with asyncio.timeout(30):
-        while hub.sent < sent:
-            await asyncio.sleep(0.005)
-    assert hub.sent == sent
-
-
 async def some_of(client):
     """A pull whose client has seen the first bytes arrive, and hangs up."""
     async with client.stream("POST", "/api/pull", json={"model": "far"}) as answer:
@@ -102,7 +94,7 @@ async def test_a_pull_that_nobody_waits_for_ends_and_the_next_goes_on_there(hub,
             "status": "success"
         }
         assert hub.described > described
-        await told(hub, sent + CHUNK)
+        assert await asyncio.to_thread(hub.has_sent, sent + CHUNK)
 
 
 async def test_two_who_pull_the_same_share_one_download(hub, tmp_path):
@@ -116,7 +108,7 @@ async def test_two_who_pull_the_same_share_one_download(hub, tmp_path):
         hub.recover()
         lines = (await whole).text.splitlines()
         assert json.loads(lines[-1]) == {"status": "success"}
-        await told(hub, len(LARGE))
+        assert await asyncio.to_thread(hub.has_sent, len(LARGE))
 
 
 async def test_a_pull_that_runs_when_the_server_stops_ends_with_an_error(hub, tmp_path):

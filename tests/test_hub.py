@@ -29,7 +29,7 @@ connect = socket.socket.connect
 
 
 def connect_here(self: socket.socket, address: tuple[str, int]) -> None:
-    assert address[0].startswith("127."), f"a test reached for {address[0]}"
+    assert address[0].startswith(("127.", "::1")), f"a test reached for {address[0]}"
     connect(self, address)
 
 
@@ -94,7 +94,7 @@ def test_an_interrupted_pull_fetches_only_the_rest(hub: HubStandIn, tmp_path: Pa
     hub.sent = 0
     seen: list[int] = []
     assert pull(SOURCE, lambda here, _: seen.append(here)).read_bytes() == LARGE
-    assert hub.sent == len(LARGE) - kept
+    assert hub.has_sent(len(LARGE) - kept)
     assert seen[0] > kept
     assert seen[-1] == len(LARGE)
 
@@ -118,7 +118,7 @@ def test_a_killed_pull_fetches_only_the_rest(hub: HubStandIn, tmp_path: Path) ->
     hub.recover()
     hub.sent = 0
     assert pull(SOURCE, ignore).read_bytes() == LARGE
-    assert hub.sent == len(LARGE) - kept
+    assert hub.has_sent(len(LARGE) - kept)
 
 
 def test_a_pull_that_is_killed_again_and_again_arrives(hub: HubStandIn, tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_pull_that_is_killed_again_and_again_arrives(hub: HubStandIn, tmp_path
     hub.recover()
     hub.sent = 0
     assert pull(SOURCE, ignore).read_bytes() == LARGE
-    assert hub.sent == len(LARGE) - kept
+    assert hub.has_sent(len(LARGE) - kept)
     assert installed(SOURCE)
 
 
@@ -234,7 +234,7 @@ def test_two_pulls_at_once_share_one_download(hub: HubStandIn) -> None:
     with ThreadPoolExecutor() as threads:
         paths = list(threads.map(lambda _: pull(SOURCE, ignore), range(2)))
     assert paths == [resolve(SOURCE)] * 2
-    assert hub.sent == len(SMALL)
+    assert hub.has_sent(len(SMALL))
 
 
 def test_a_token_opens_a_gated_repository_and_stays_at_the_hub(

@@ -141,10 +141,10 @@ async def test_half_a_message_is_waited_for_no_longer_than_its_time(half):
 
 
 async def test_the_time_of_a_message_is_its_own():
-    async with hearing(limits=Limits(body=0.3)) as (url, _), opened(url) as one:
+    async with hearing(limits=Limits(body=1)) as (url, _), opened(url) as one:
         half = frame(TEXT, b"x", whole=False)
         one.send(half)
-        for _ in range(8):  # there is always half of one
+        for _ in range(12):  # there is always half of one
             await asyncio.sleep(0.1)
             one.send(frame(CONT, b"y"), half)
             assert await one.frame() == (TEXT, b"xy")
@@ -164,7 +164,7 @@ async def test_halves_of_messages_have_a_bound_together(monkeypatch):
 
 
 async def test_who_answers_pings_stays_and_who_does_not_goes():
-    limits = Limits(heartbeat=0.1)
+    limits = Limits(heartbeat=0.5)
     async with hearing(limits=limits) as (url, _), talk(url) as socket, opened(url) as mute:
         assert (await mute.frame())[0] == PING
         assert await mute.code() == 1011
