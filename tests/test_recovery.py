@@ -105,7 +105,7 @@ def doom(tmp_path):
 async def poisoned(deployment, doom):
     """A pool whose worker certain words can kill, or keep busy."""
     command = (sys.executable, "-m", poisoned_worker.__name__, str(doom))
-    pool = Pool(deployment, command=command, stall=2.5)
+    pool = Pool(deployment, command=command, stall=1.5)
     await pool.start()
     await pool.until_ready()
     yield pool
@@ -231,7 +231,7 @@ async def test_a_worker_that_stands_still_is_replaced(poisoned):
 
 async def test_a_worker_that_rests_is_left_alone(poisoned):
     os.kill(poisoned.worker_pid, signal.SIGSTOP)
-    await asyncio.sleep(3)  # longer than it may stand still when it owes something
+    await asyncio.sleep(2)  # longer than it may stand still when it owes something
     os.kill(poisoned.worker_pid, signal.SIGCONT)
     assert await answer(poisoned, chat("Hello!"))
     assert poisoned.status().restarts == 0
