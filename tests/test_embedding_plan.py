@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from benchmarks.embeddings import WAYS, measure
@@ -84,6 +84,7 @@ def test_a_model_that_keeps_nothing_needs_no_cells(last: GgufHeader) -> None:
     context=st.none() | st.integers(1, 50_000),
     trained=st.integers(1, 50_000),
 )
+@example(pooling="mean", ram=8 * 1024, slots=7, context=1000, trained=8192)
 def test_a_plan_fits_and_its_calls_hold_what_they_have_to(
     pooling: Pooling,
     ram: int,
